@@ -1,0 +1,258 @@
+"""What an engine is given: flags, environment, files; and the hash over all of it.
+
+In: a model of the desired state, its files. Out: `LaunchSpec` and argument lists.
+Never: the engine's own path, our version, a socket path. Those may change without a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.core.desired import Engine, FlagValue, Model
+from reconciler.core.observed import ObservedEngine
+from reconciler.core.words import EngineKind, ModelName, SpecHash
+
+OWNED_FLAGS: Mapping[str, str] = {
+    **dict.fromkeys(("host", "reuse-port"), "the server listens where the gateway finds it"),
+    **dict.fromkeys(("port",), "use the model's `port`"),
+    **dict.fromkeys(("model", "m"), "use the model's `source`"),
+    **dict.fromkeys(
+        ("model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"),
+        "use the model's `source`: only there is it fetched and verified",
+    ),
+    **dict.fromkeys(("alias", "a"), "use the model's name and `aliases`"),
+    **dict.fromkeys(("metrics", "slots", "no-slots"), "the reconciler needs them as they are"),
+    **dict.fromkeys(
+        ("api-key", "api-key-file"), "the gateway checks keys: use `gateway.keys_file`"
+    ),
+    **dict.fromkeys(("ssl-key-file", "ssl-cert-file"), "use `gateway.tls`"),
+    **dict.fromkeys(("hf-token", "hft"), "a secret must not stand in argv; set HF_TOKEN"),
+    **dict.fromkeys(
+        ("models-dir", "models-preset", "models-max", "models-autoload", "no-models-autoload"),
+        "one server serves one model here",
+    ),
+    "sse-ping-interval": "the reconciler sets it so that a stop is not held up by an open stream",
+}
+"""llama-server flags that belong to us -> what to use instead."""
+
+LABEL_ROOT = "LLM_RECONCILE_ROOT"
+LABEL_INSTANCE = "LLM_RECONCILE_INSTANCE"
+LABEL_SPEC = "LLM_RECONCILE_SPEC"
+LABEL_FILES = "LLM_RECONCILE_FILES"
+LABEL_PREFIX = "LLM_RECONCILE_"
+
+PASSED_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+)
+"""Variables of the caller that a server may see; everything else would change it silently."""
+SET_ENVIRONMENT = ("XDG_CONFIG_HOME",)
+"""Variables that we set on every server: an empty folder, so that no ambient config leaks in."""
+
+# One PEM block or key=value secret is enough to hurt: mask by the variable's name.
+_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+MASK = "(secret)"
+
+
+def masked(name: str, value: str) -> str:
+    """The value as it may be shown: secrets are masked by the variable's name."""
+    return MASK if _SECRET_NAME.search(name) else value
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Flag:
+    """One llama-server flag as the user wrote it; no values is the bare flag."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join(self.values) if self.values else "true"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """Everything an engine is given by the user. Equal specs mean equal servers."""
+
+    model: ModelName
+    engine: str
+    """The engine as declared (`auto`, `embedded`, or the llama-server command)."""
+    flags: tuple[Flag, ...]
+    env: tuple[tuple[str, str], ...]
+    files: str
+    """`ObservedFiles.spec_id`, with the declared sha256 if there is one."""
+    listen: str = "socket"
+    """`socket` behind the gateway; `127.0.0.1:PORT` without one."""
+
+    @property
+    def hash(self) -> SpecHash:
+        """12 hex digits (48 bits) of SHA-256 over the canonical JSON of all fields."""
+        fields = [self.model, self.engine, self.flags_json, self.env, self.files, self.listen]
+        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        return SpecHash(hashlib.sha256(text.encode()).hexdigest()[:12])
+
+    @property
+    def flags_json(self) -> list[list[str]]:
+        """The flags as plain lists."""
+        return [[flag.name, *flag.values] for flag in self.flags]
+
+
+def flag_name(key: str) -> str:
+    """The canonical spelling of a key of `params` or `args`: no leading dashes, no underscores."""
+    return key.lstrip("-").replace("_", "-")
+
+
+def to_flag(key: str, value: FlagValue) -> Flag:
+    """One entry of `params` or `args` as a flag: `true` bare, `false` as `no-X`, a list repeats."""
+    name = flag_name(key)
+    if value is True:
+        return Flag(name)
+    if value is False:
+        return Flag(f"no-{name}")
+    return Flag(name, value if isinstance(value, tuple) else (value,))
+
+
+def model_flags(model: Model) -> tuple[Flag, ...]:
+    """All flags of a model in one order, whatever the order in the file."""
+    entries = [*model.params.items(), *model.args.items()]
+    return tuple(sorted(to_flag(key, value) for key, value in entries))
+
+
+def declared_engine(engine: Engine) -> str:
+    """The engine as far as the spec hash is concerned.
+
+    `auto` hashes as itself: that another shell finds another PATH must not restart anything.
+    """
+    if engine.kind is EngineKind.LLAMA_SERVER:
+        return f"{engine.kind}:{engine.command}"
+    return engine.kind
+
+
+def launch_spec(
+    name: ModelName, model: Model, engine: Engine, files: str, listen: str
+) -> LaunchSpec:
+    """Put together what the engine will be given for one instance of `model`."""
+    if model.source.sha256:
+        files = f"{files}#{model.source.sha256}"
+    return LaunchSpec(
+        model=name,
+        engine=declared_engine(engine),
+        flags=model_flags(model),
+        env=tuple(sorted(model.env.items())),
+        files=files,
+        listen=listen,
+    )
+
+
+def user_argv(flags: Sequence[Flag], known: Mapping[str, str]) -> list[str]:
+    """The user's flags as arguments, spelled as the engine's help spells them."""
+    argv: list[str] = []
+    for flag in flags:
+        spelled = known.get(flag.name, f"--{flag.name}")
+        argv += [part for value in flag.values for part in (spelled, value)] or [spelled]
+    return argv
+
+
+def owned_argv(model: ModelName, path: str, address: str, known: Mapping[str, str]) -> list[str]:
+    """The flags that are ours, as far as this engine knows them.
+
+    FACTS for each: metrics and slots are how requests in flight are counted; a short ping ends a
+    stream soon after TERM; without cors-origins any web page could use the server; the UI would
+    bypass the gateway's page.
+    """
+    argv = ["--model", path, "--alias", model]
+    if address.startswith("unix:"):
+        argv += ["--host", address.removeprefix("unix:")]
+    else:
+        host, _, port = address.rpartition(":")
+        argv += ["--host", host, "--port", port]
+    wanted = [["--metrics"], ["--slots"], ["--no-ui"]]
+    wanted += [["--cors-origins", "localhost"], ["--sse-ping-interval", "2"]]
+    return argv + [part for flag in wanted if flag[0][2:] in known for part in flag]
+
+
+def user_flags_of(argv: Sequence[str]) -> tuple[Flag, ...]:
+    """Read the user's flags back from a running server's arguments (the inverse of the above)."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for word in argv:
+        if re.fullmatch(r"--?[A-Za-z][\w-]*", word):
+            name = word.lstrip("-")
+            found.setdefault(name, [])
+        elif name:
+            found[name].append(word)
+    ours = {"cors-origins": ["localhost"], "no-ui": []}
+    return tuple(
+        sorted(
+            Flag(name, tuple(values))
+            for name, values in found.items()
+            if name not in OWNED_FLAGS and ours.get(name) != values
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FlagProblem:
+    """A flag that the installed engine would not take."""
+
+    flag: str
+    summary: str
+
+
+def check_flags(flags: Sequence[Flag], engine: ObservedEngine) -> tuple[FlagProblem, ...]:
+    """Compare the user's flags with the engine's own help."""
+    problems: list[FlagProblem] = []
+    for flag in flags:
+        if flag.name in engine.removed:
+            said = engine.removed[flag.name]
+            problems.append(
+                FlagProblem(flag.name, f"--{flag.name} is gone from this engine: {said}")
+            )
+        elif flag.name not in engine.flags:
+            problems.append(FlagProblem(flag.name, _unknown_flag(flag.name, engine)))
+    return tuple(problems)
+
+
+def _unknown_flag(name: str, engine: ObservedEngine) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only the failing path pays for it
+
+    near = get_close_matches(name, engine.flags, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"the engine ({engine.kind}) does not know the flag --{name}{hint}"
+
+
+_HELP_LINE = re.compile(r"^(-{1,2}[A-Za-z][\w-]*(?:,\s+-{1,2}[A-Za-z][\w-]*)*)(.*)$")
+
+
+def parse_help(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Read llama-server's `--help`: flags without dashes -> spelling; removed flags -> advice."""
+    flags: dict[str, str] = {}
+    removed: dict[str, str] = {}
+    names: list[str] = []
+    description: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        match = _HELP_LINE.match(line)
+        if match:
+            names = re.findall(r"-{1,2}[A-Za-z][\w-]*", match[1])
+            flags |= {name.lstrip("-"): name for name in names}
+            _, _, rest = match[2].partition("  ")
+            description |= {name.lstrip("-"): [rest.strip()] for name in names}
+        elif line.startswith(" ") and names and not line.strip().startswith("(env:"):
+            for name in names:
+                description[name.lstrip("-")].append(line.strip())
+    for name, lines in description.items():
+        said = " ".join(part for part in lines if part)
+        if said.startswith("the argument has been removed"):
+            removed[name] = said.removeprefix("the argument has been removed").lstrip(". ")
+            del flags[name]
+    return flags, removed

@@ -1,0 +1,191 @@
+"""The observed state: one frozen picture of the machine, taken by `observe`.
+
+In: what the drivers saw. Out: the planner's whole view of the world.
+It must hold everything a decision needs, because the planner may ask nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.core.words import EngineKind, Generation, InstanceName, ModelName, Phase, SpecHash
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProcessRef:
+    """One process for certain: a pid is only believed together with its start time.
+
+    `start_ticks` is field 22 of /proc/PID/stat (clock ticks since boot): no clock jump moves it.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedServer:
+    """A live server process that carries our labels."""
+
+    ref: ProcessRef
+    instance: InstanceName
+    spec: SpecHash
+    phase: Phase
+    slot: str
+    """`a` or `b`."""
+    address: str
+    """`unix:/path` or `127.0.0.1:8001`."""
+    routed: bool
+    """The instance's stable socket name points at this copy (always true without a gateway)."""
+    argv: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    """The part of its environment that the user gave (labels and base variables taken off)."""
+    files: str = ""
+    """Identity of the weights it opened, as noted on the process at its start."""
+    since: float = 0.0
+    """Start, seconds since the epoch; for people only."""
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedGateway:
+    """What nginx runs. `master` None with `orphans`: its master was killed, workers serve on."""
+
+    master: ProcessRef | None = None
+    orphans: tuple[ProcessRef, ...] = ()
+    generation: Generation | None = None
+    """What the running nginx answers for itself; None when it does not answer."""
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PortHolder:
+    """Who listens on a TCP port of this machine."""
+
+    port: int
+    pid: int | None
+    """None when the process belongs to another user and cannot be seen."""
+    command: str = ""
+    owner: str | None = None
+    """An instance's name, `gateway`, or None for a stranger."""
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"port {self.port} is held by a process of another user"
+        return f"port {self.port} is held by pid {self.pid} ({self.command})"
+
+
+class FileStatus(StrEnum):
+    """How a model's files stand."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    """Can be fetched."""
+    BAD = "bad"
+    """Absent and not fetchable, truncated, or not a GGUF file."""
+    UNKNOWN = "unknown"
+    """The hub was needed and could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedFile:
+    """One file of a model. `identity` is `device:inode:size:mtime_ns`, empty if it is not here."""
+
+    name: str
+    size: int
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedFiles:
+    """The files that a model's source stands for."""
+
+    status: FileStatus
+    path: str = ""
+    """The file an engine is given (of several shards the first), as it is or will be."""
+    spec_id: str = ""
+    """What of the files enters the spec hash: the path, or repo@commit/file for a hub source."""
+    files: tuple[ObservedFile, ...] = ()
+    commit: str = ""
+    reason: str = ""
+
+    @property
+    def size(self) -> int:
+        """All bytes of the model."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes still to be fetched."""
+        return sum(file.size for file in self.files if not file.identity)
+
+    @property
+    def identity(self) -> str:
+        """One text that changes when any of the files on disk is another one."""
+        return ",".join(file.identity for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedEngine:
+    """The engine that new servers would start with."""
+
+    kind: EngineKind | None
+    """None: no engine was found; `reason` says what was looked for."""
+    command: tuple[str, ...] = ()
+    """How it is started: an absolute path, or the interpreter and module of the embedded one."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """Every flag of its `--help` without dashes -> as it is spelled (`-c`, `--ctx-size`)."""
+    removed: Mapping[str, str] = field(default_factory=dict)
+    """Flags that it names only to say they are gone -> what it says."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """An operator's `stop NAME`, in force until `start NAME`."""
+
+    since: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LastExit:
+    """How the last start of an instance failed, for people."""
+
+    at: float
+    reason: str
+    spec: SpecHash
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What of us must survive a `git clean` and has no process to live on."""
+
+    desired: str | None = None
+    """The desired file that was last applied to this root."""
+    protected: frozenset[ModelName] = frozenset()
+    """Models that the last applied file protected: its entry may be gone from the new one."""
+    suspended: Mapping[ModelName, Suspension] = field(default_factory=dict)
+    last_exits: Mapping[InstanceName, LastExit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """Everything that was seen of the machine, at once."""
+
+    boot_id: str = ""
+    servers: tuple[ObservedServer, ...] = ()
+    gateway: ObservedGateway = ObservedGateway()
+    nginx: tuple[str, ...] = ()
+    """How nginx would be started; empty when there is none (`nginx_reason` says what was tried)."""
+    nginx_reason: str = ""
+    ports: Mapping[int, PortHolder] = field(default_factory=dict)
+    """The holders of the ports that the desired state names (free ports are not in it)."""
+    files: Mapping[ModelName, ObservedFiles] = field(default_factory=dict)
+    engine: ObservedEngine = ObservedEngine(None)
+    journal: Journal = Journal()
+    disk_free_bytes: int = 0
+    """Free space where the store lies."""
+    templates: Mapping[str, str] = field(default_factory=dict)
+    """The gateway's templates by file name."""

@@ -1,0 +1,239 @@
+"""A plan as data: what changes for the user, and the steps that make it so.
+
+In: decisions of `core.planner`. Out: frozen values that can be compared, printed, serialised.
+A `Change` is what a person reads (one per resource); a `Step` is what the executor does (one
+effect, with the steps that it needs). Nothing here decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.core.engine import LaunchSpec
+from reconciler.core.observed import ObservedFile, ProcessRef
+from reconciler.core.words import Generation, InstanceName, ModelName, SpecHash
+
+
+class Action(StrEnum):
+    """What happens to one resource."""
+
+    NO_OP = "no-op"
+    CREATE = "create"
+    UPDATE = "update"
+    REPLACE = "replace"
+    """Stop first, then start."""
+    SURGE = "surge"
+    """Start first, then stop."""
+    DELETE = "delete"
+    ADOPT = "adopt"
+    """Already there and right, but something about it is unfinished (still loading, not routed)."""
+
+
+class ResourceType(StrEnum):
+    """The kinds of resource that a plan speaks of."""
+
+    MODEL_FILE = "model_file"
+    INSTANCE = "instance"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One field's difference. `before` or `after` None: it was not, or will not be, there."""
+
+    path: str
+    before: str | None
+    after: str | None
+    forces_restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What a change costs. None is unknown."""
+
+    download_bytes: int = 0
+    downtime_s: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the plan means for one resource."""
+
+    address: str
+    type: ResourceType
+    name: str
+    action: Action
+    reason: str
+    details: tuple[Detail, ...] = ()
+    blocked: str = ""
+    """Why this resource cannot be made as wanted now; what runs of it stays."""
+    drift: str = ""
+    """What differs from what was set up, but is left alone."""
+    impact: Impact = Impact()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFiles:
+    """Download a model's missing files from the hub."""
+
+    model: ModelName
+    repo: str
+    commit: str
+    files: tuple[ObservedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopServer:
+    """Unroute, drain, TERM, grace, KILL."""
+
+    instance: InstanceName
+    server: ProcessRef
+    slot: str
+    address: str
+    drain_s: float
+    grace_s: float
+    unroute: bool
+    """Take the instance's stable socket name away first, if it still points at this copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything needed to start one server process."""
+
+    instance: InstanceName
+    spec: LaunchSpec
+    spec_hash: SpecHash
+    command: tuple[str, ...]
+    argv: tuple[str, ...]
+    slot: str
+    address: str
+    public_port: int | None
+    files: str
+    """Identity of the weights, noted on the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartServer:
+    """Start a process, wait until it is ready, route to it."""
+
+    launch: Launch
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitReady:
+    """Wait for a server that already runs to be ready, then route to it."""
+
+    instance: InstanceName
+    server: ProcessRef
+    address: str
+    startup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedGateway:
+    """A whole gateway configuration: file name -> text, and the generation over all of it."""
+
+    generation: Generation
+    files: Mapping[str, str] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyGateway:
+    """Make nginx run this configuration: start it, or test, swap and reload."""
+
+    rendered: RenderedGateway
+    nginx: tuple[str, ...]
+    master: ProcessRef | None
+    """The running master to reload; None: start one."""
+    orphans: tuple[ProcessRef, ...]
+    """Workers that a killed master left behind: they must end first, they hold the ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopGateway:
+    """End nginx: QUIT lets running requests finish until `grace_s`, then TERM and KILL."""
+
+    master: ProcessRef | None
+    orphans: tuple[ProcessRef, ...]
+    grace_s: float
+
+
+StepEffect = FetchFiles | StopServer | StartServer | AwaitReady | ApplyGateway | StopGateway
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One effect. It runs when all steps in `needs` are done, and is skipped when one failed."""
+
+    number: int
+    address: str
+    effect: StepEffect
+    reason: str
+    needs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of instances only."""
+
+    add: int = 0
+    change: int = 0
+    replace: int = 0
+    remove: int = 0
+    unchanged: int = 0
+    blocked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A reason to refuse the whole plan, and the flag with which an operator lets it through."""
+
+    name: str
+    message: str
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All changes, sorted by address, and all steps, numbered from 1."""
+
+    desired: str
+    changes: tuple[Change, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def summary(self) -> Summary:
+        """Count the instances by what happens to them."""
+        counts = dict.fromkeys(Action, 0)
+        blocked = 0
+        for change in self.changes:
+            if change.type is ResourceType.INSTANCE:
+                counts[change.action] += 1
+                blocked += bool(change.blocked)
+        return Summary(
+            add=counts[Action.CREATE],
+            change=counts[Action.UPDATE] + counts[Action.ADOPT],
+            replace=counts[Action.REPLACE] + counts[Action.SURGE],
+            remove=counts[Action.DELETE],
+            unchanged=counts[Action.NO_OP] - blocked,
+            blocked=blocked,
+        )
+
+    @property
+    def download_bytes(self) -> int:
+        """All bytes that the plan would fetch."""
+        return sum(change.impact.download_bytes for change in self.changes)
+
+    @property
+    def blocked(self) -> tuple[Change, ...]:
+        """The resources that cannot be made as wanted now."""
+        return tuple(change for change in self.changes if change.blocked)
+
+    @property
+    def is_noop(self) -> bool:
+        """Nothing to do. What is blocked is nothing to do either, but is not what was wanted."""
+        return not self.steps

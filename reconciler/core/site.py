@@ -1,0 +1,75 @@
+"""Where everything of one root lies: the names of its files, sockets and locks.
+
+In: the root, the state folder, the desired file's path. Out: paths as text.
+Pure: it names paths, it never looks at them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from reconciler.core.words import InstanceName
+
+SOCKET_PATH_LIMIT = 107
+"""Longest path of a unix socket in bytes (Linux, unix(7): sun_path without its final zero)."""
+
+
+def socket_key(instance: InstanceName) -> str:
+    """A short stable name for an instance's socket: readable head, hash tail."""
+    tail = hashlib.sha256(instance.encode()).hexdigest()[:6]
+    head = "".join(c for c in instance[:8] if c.isalnum() or c in "-_")
+    return f"{head}-{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The folders of one root. Absolute paths; `desired` is relative if inside."""
+
+    root: str
+    state: str
+    desired: str
+
+    @property
+    def sockets(self) -> str:
+        """Folder of the servers' unix sockets."""
+        return f"{self.state}/s"
+
+    @property
+    def gateway(self) -> str:
+        """Folder of nginx: generations, logs, lock, control socket."""
+        return f"{self.state}/gateway"
+
+    @property
+    def gateway_lock(self) -> str:
+        """The lock that nginx's master and workers inherit."""
+        return f"{self.state}/gateway.lock"
+
+    @property
+    def control_socket(self) -> str:
+        """Where nginx answers for its generation, whatever else it listens on."""
+        return f"{self.sockets}/gateway.sock"
+
+    def socket(self, instance: InstanceName, slot: str) -> str:
+        """The socket of the live copy of `instance` that holds `slot`."""
+        return f"{self.sockets}/{socket_key(instance)}.{slot}.sock"
+
+    def route(self, instance: InstanceName) -> str:
+        """The stable name that nginx connects to: a symlink to a live copy's socket."""
+        return f"{self.sockets}/{socket_key(instance)}.sock"
+
+    def slot_lock(self, instance: InstanceName, slot: str) -> str:
+        """The lock that a live copy of `instance` inherits."""
+        return f"{self.state}/slots/{instance}.{slot}"
+
+    def pid_file(self, instance: InstanceName) -> str:
+        """`run/NAME.pid`, for a further replica `run/NAME.1.pid`."""
+        return f"{self.root}/run/{_plain(instance)}.pid"
+
+    def log_file(self, instance: InstanceName) -> str:
+        """`logs/NAME.log`, for a further replica `logs/NAME.1.log`."""
+        return f"{self.root}/logs/{_plain(instance)}.log"
+
+
+def _plain(instance: InstanceName) -> str:
+    return instance.replace("[", ".").replace("]", "")

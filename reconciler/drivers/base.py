@@ -1,0 +1,216 @@
+"""What the layers above may ask of the outside: one Protocol a seam, and the values they exchange.
+
+In: plain frozen values of the core. Out: the same, or an error of `reconciler.errors`.
+Every Protocol has a fake in tests/fakes that passes the same contract tests as the real driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from reconciler.core.desired import Model
+from reconciler.core.observed import (
+    Journal,
+    ObservedEngine,
+    ObservedFiles,
+    ObservedGateway,
+    ObservedServer,
+    PortHolder,
+    ProcessRef,
+)
+from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway
+from reconciler.core.words import InstanceName, ModelName
+
+
+class Health(StrEnum):
+    """What a server's /health says."""
+
+    READY = "ready"
+    LOADING = "loading"
+    """It answers 503."""
+    REFUSED = "refused"
+    """Nobody listens (yet, or any more)."""
+    SILENT = "silent"
+    """It took the connection and did not answer in time, or answered nonsense."""
+
+
+class Cancel(Protocol):
+    """Whether the run is asked to end. Every wait goes through here (`threading.Event` fits)."""
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep; True as soon as the run is to end."""
+        ...
+
+    def is_set(self) -> bool:
+        """Whether the run is to end."""
+        ...
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, for people."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward, for deadlines."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a child ended: `code` as subprocess gives it (negative: the signal), None if unknown."""
+
+    code: int | None
+    log_tail: str
+
+
+class Runtime(Protocol):
+    """The server processes of one root."""
+
+    def list(self) -> tuple[ObservedServer, ...]:
+        """All live processes that carry our labels; their phase is still unknown (STARTING)."""
+        ...
+
+    def start(self, launch: Launch) -> ProcessRef:
+        """Start a process that holds the launch's slot.
+
+        Raises:
+            EngineError: the slot is held, or the command cannot be executed.
+        """
+        ...
+
+    def exited(self, server: ProcessRef, instance: InstanceName) -> Exit | None:
+        """How it ended; None while it lives."""
+        ...
+
+    def signal_stop(self, server: ProcessRef, instance: InstanceName, slot: str) -> None:
+        """Send TERM, once, to the process itself, and note on its slot that it was sent."""
+        ...
+
+    def kill(self, server: ProcessRef) -> None:
+        """Send KILL to its process group, if it is still this very process."""
+        ...
+
+    def wait_gone(self, server: ProcessRef, timeout: float, cancel: Cancel) -> bool:
+        """Wait until it is gone; False when it still lives after `timeout` seconds."""
+        ...
+
+    def route(self, instance: InstanceName, address: str) -> None:
+        """Point the instance's stable socket name at `address` (atomic)."""
+        ...
+
+    def unroute(self, instance: InstanceName, address: str) -> None:
+        """Take the stable name away if it points at `address`."""
+        ...
+
+    def forget(self, instance: InstanceName, address: str) -> None:
+        """Remove what a gone server left: its socket and its pid file."""
+        ...
+
+    def log_tail(self, instance: InstanceName, lines: int) -> str:
+        """The last lines of the instance's log."""
+        ...
+
+
+class Prober(Protocol):
+    """Questions to a server over HTTP."""
+
+    def health(self, address: str, timeout: float = 2.0) -> Health:
+        """Ask /health once."""
+        ...
+
+    def health_all(self, addresses: Iterable[str]) -> Mapping[str, Health]:
+        """Ask many at once."""
+        ...
+
+    def in_flight(self, address: str) -> int | None:
+        """Requests processing and deferred; None when it cannot be asked."""
+        ...
+
+
+class Files(Protocol):
+    """Model files on disk and on the hub."""
+
+    def inspect(self, name: ModelName, model: Model, *, deep: bool) -> ObservedFiles:
+        """How the files of a model stand. `deep` also reads GGUF headers, to find truncation."""
+        ...
+
+    def fetch(
+        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
+    ) -> None:
+        """Download. `progress` gets bytes done and bytes in all.
+
+        Raises:
+            HubError: refused, not found, or unreachable.
+        """
+        ...
+
+    def disk_free(self) -> int:
+        """Free bytes where the store lies."""
+        ...
+
+
+class GatewayDriver(Protocol):
+    """The nginx of one root."""
+
+    def locate(self, wanted: str) -> tuple[tuple[str, ...], str]:
+        """Find nginx: how it is started, or () and what was tried."""
+        ...
+
+    def observe(self) -> ObservedGateway:
+        """Who holds the gateway lock, and what the running nginx answers for itself."""
+        ...
+
+    def apply(self, effect: ApplyGateway, cancel: Cancel) -> None:
+        """Test, swap, start or reload, confirm; on failure the last good one serves on.
+
+        Raises:
+            GatewayError: nginx rejected the configuration or did not take it.
+        """
+        ...
+
+    def stop(self, effect: StopGateway, cancel: Cancel) -> None:
+        """End master and workers."""
+        ...
+
+
+class Ports(Protocol):
+    """Who listens on this machine's TCP ports."""
+
+    def holders(self, ports: frozenset[int], ours: Mapping[int, str]) -> Mapping[int, PortHolder]:
+        """The holders of `ports`; `ours` maps our pids to instance names or `gateway`."""
+        ...
+
+
+class Engines(Protocol):
+    """Finding the engine and reading its help."""
+
+    def find(self, kind: str, command: str) -> ObservedEngine:
+        """The engine that new servers would start with."""
+        ...
+
+
+class State(Protocol):
+    """The state folder: the journal and the locks."""
+
+    def read(self) -> Journal:
+        """The journal; empty when there is none."""
+        ...
+
+    def write(self, journal: Journal) -> None:
+        """Replace the journal, atomically, if it differs."""
+        ...
+
+    def run_lock(self, verb: str, timeout: float) -> AbstractContextManager[None]:
+        """Hold the run lock.
+
+        Raises:
+            LockHeldError: another run holds it; the message names it.
+        """
+        ...

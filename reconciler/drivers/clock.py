@@ -1,0 +1,15 @@
+"""The only place that reads a clock."""
+
+import time
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()  # noqa: TID251 - this is the clock
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward."""
+        return time.monotonic()

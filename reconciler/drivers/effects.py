@@ -1,0 +1,147 @@
+"""Every change that we make to the machine goes through here: files, links, processes, signals.
+
+In: what to do. Out: nothing, or an OSError for the caller to translate.
+One place, so that tests can end the program before and after each effect (`hook`) and inject
+errors; nothing outside this module and the hub client may write, unlink, rename, spawn or kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from reconciler.core.observed import ProcessRef
+
+
+def _nothing(_what: str) -> None:
+    pass
+
+
+hook: Callable[[str], None] = _nothing
+"""Called with a description before (`before write /x`) and after (`after write /x`) each effect."""
+
+
+@contextlib.contextmanager
+def _effect(what: str) -> Iterator[None]:
+    hook(f"before {what}")
+    yield
+    hook(f"after {what}")
+
+
+def make_folder(path: str | Path, mode: int = 0o700) -> None:
+    """Make a folder and its parents, if it is not there."""
+    if not Path(path).is_dir():
+        with _effect(f"mkdir {path}"):
+            Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+def write_atomic(path: str | Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file's content whole or not at all, durably: temp file, fsync, rename, fsync."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with _effect(f"write {target}"):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def swap_link(path: str | Path, target: str) -> None:
+    """Point a symlink at `target` by rename: at every moment it is the old or the new one."""
+    link = Path(path)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    with _effect(f"link {link}"):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+
+
+def unlink(path: str | Path) -> None:
+    """Remove a file, link or socket, if it is there."""
+    if os.path.lexists(path):
+        with _effect(f"unlink {path}"):
+            Path(path).unlink(missing_ok=True)
+
+
+def rename(path: str | Path, target: str | Path) -> None:
+    """Rename within one file system."""
+    with _effect(f"rename {path}"):
+        Path(path).replace(target)
+
+
+def remove_tree(path: str | Path) -> None:
+    """Remove a folder of ours with all it holds."""
+    with _effect(f"rmtree {path}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def spawn(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, log: str, keep: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own session, with exactly this environment and a private umask.
+
+    It logs to a file opened for appending: a pipe of ours would break it when we die. `keep` are
+    the lock descriptors that it inherits.
+    """
+    with _effect(f"spawn {argv[0]}"):
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            return subprocess.Popen(
+                argv,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                pass_fds=keep,
+                start_new_session=True,
+                umask=0o077,
+            )
+        finally:
+            os.close(descriptor)
+
+
+def send(process: ProcessRef, number: signal.Signals, still: Callable[[ProcessRef], bool]) -> bool:
+    """Signal this very process, or nobody: the pidfd is opened first, then the identity checked."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not still(process):
+            return False
+        with _effect(f"{number.name} {process.pid}"):
+            signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool:
+    """KILL the process group that this very process leads (our servers lead their own session)."""
+    if not still(process):
+        return False
+    with _effect(f"KILL group {process.pid}"), contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

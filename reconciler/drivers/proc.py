@@ -1,0 +1,155 @@
+"""Reading /proc: who lives, since when, what it holds. Looks only, changes nothing.
+
+In: pids and paths. Out: plain values; a process that vanishes meanwhile is simply not there.
+A process's identity is (pid, start ticks); its start ticks never move, whatever the clock does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.core.observed import ProcessRef
+from reconciler.drivers.base import Cancel
+
+_DELETED = " (deleted)"
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What /proc/PID/stat says (proc(5)): fields 3, 4, 22."""
+
+    state: str
+    parent: int
+    start_ticks: int
+
+
+def read_stat(pid: int) -> Stat | None:
+    """The process's state; None when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return None
+    # The command name may hold spaces and parentheses: fields start after the last one.
+    fields = text[text.rfind(")") + 2 :].split()
+    return Stat(fields[0], int(fields[1]), int(fields[19]))
+
+
+def ref_of(pid: int) -> ProcessRef | None:
+    """The identity of a live process; None when it is gone or only waits to be reaped."""
+    stat = read_stat(pid)
+    if stat is None or stat.state in "ZX":
+        return None
+    return ProcessRef(pid, stat.start_ticks)
+
+
+def lives(process: ProcessRef) -> bool:
+    """Whether this very process lives. A zombie does not."""
+    return ref_of(process.pid) == process
+
+
+def started_at(process: ProcessRef, now: float) -> float:
+    """Start of a process in seconds since the epoch, from ticks since boot."""
+    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    return now - uptime + process.start_ticks / _TICKS_PER_SECOND
+
+
+def boot_id() -> str:
+    """The kernel's identity of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def own_pids() -> Iterator[int]:
+    """All pids whose process belongs to this user."""
+    uid = os.geteuid()
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if not entry.name.isdigit():
+                continue
+            try:
+                if entry.stat().st_uid == uid:
+                    yield int(entry.name)
+            except OSError:
+                continue
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty when it cannot be read."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (part.decode(errors="replace").partition("=") for part in raw.split(b"\0") if part)
+    return {name: value for name, _, value in pairs}
+
+
+def command_line(pid: int) -> tuple[str, ...]:
+    """A process's arguments; empty when they cannot be read."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0"))
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory, 0 when it cannot be read (proc(5): statm, second field, in pages)."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files(pid: int) -> Iterator[str]:
+    """What a process's descriptors point at; a deleted file keeps its name."""
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, a scan is hot
+    except OSError:
+        return
+    for descriptor in descriptors:
+        try:
+            yield os.readlink(f"/proc/{pid}/fd/{descriptor}").removesuffix(_DELETED)  # noqa: PTH115
+        except OSError:
+            continue
+
+
+def holders_of(path: str) -> tuple[ProcessRef, ...]:
+    """All live processes of this user, but ourselves, that have `path` open.
+
+    This is how the holder of an inherited flock is found; /proc/locks names the one that took it.
+    """
+    here = os.getpid()
+    found = []
+    for pid in own_pids():
+        if pid != here and path in open_files(pid):
+            ref = ref_of(pid)
+            if ref is not None:
+                found.append(ref)
+    return tuple(sorted(found))
+
+
+def wait_gone(process: ProcessRef, timeout: float, cancel: Cancel) -> bool:
+    """Wait for the end of a process, child or not; True when it is gone."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        waited = 0.0
+        while lives(process):
+            if waited >= timeout or cancel.is_set():
+                return False
+            # A short slice, so that a cancelled run does not wait for a slow server.
+            step = min(0.1, timeout - waited)
+            readable, _, _ = select.select([descriptor], [], [], step)
+            waited += step
+            if readable:
+                return True
+    finally:
+        os.close(descriptor)
+    return True
