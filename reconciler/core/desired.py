@@ -2,15 +2,24 @@
 
 In: plain values from `core.parse` (which keeps the positions). Out: `DesiredState`.
 The only module that uses pydantic. Each field says what its change costs (`effect`);
-what belongs to several fields together (unique ports, names) is checked in `core.parse`.
+what belongs to several fields together (unique ports, names) is checked in `core.checks`.
+A message that starts with `expected` gets `, found ...` from `core.validate`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic.config import JsonDict
 
 from reconciler.core.words import Effect, EngineKind, ModelState, Rollout
@@ -22,46 +31,150 @@ NONE: JsonDict = {"effect": Effect.NONE.value}
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED_NAMES = frozenset({"models", "logs", "status", "events", "history"})
 """Words that the gateway uses itself under /api."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?B)")
+_LONGEST = 30 * 24 * 3600.0
+_DURATION = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([kMGT]?i?B)")
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KiB": 2**10, "kiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_LISTEN = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\]):([0-9]{1,5})")
 
 
-def parse_duration(value: object) -> object:
+def parse_duration(value: object) -> float:
     """Turn `5m`, `1h30m`, `10s` or a number of seconds into seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 <= value <= _LONGEST:
+            return float(value)
+        raise ValueError("expected a duration from 0s to 720h")
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match or not any(match.groups()):
-        raise ValueError(f"'{value}' is not a duration; write it like 30s, 5m or 1h30m")
+        raise ValueError("expected a duration like 30s, 5m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    return parse_duration(hours * 3600 + minutes * 60 + seconds)
 
 
-def parse_size(value: object) -> object:
+def parse_startup(value: object) -> float | None:
+    """Like `parse_duration`; `auto` is None."""
+    return None if value is None or value == "auto" else parse_duration(value)
+
+
+def parse_size(value: object) -> int:
     """Turn `241GB` or `4.9 GiB` into bytes."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not match or match[2] not in _UNITS:
-        raise ValueError(f"'{value}' is not a size; write it like 241GB or 4.9GiB")
+        raise ValueError("expected a size like 241GB or 4.9GiB")
     return round(float(match[1]) * _UNITS[match[2]])
 
 
-def parse_listen(value: object) -> object:
+def parse_text(value: str) -> str:
+    """Refuse empty text and control characters."""
+    if not value:
+        raise ValueError("must not be empty")
+    if CONTROL.search(value):
+        raise ValueError("must not hold control characters")
+    return value
+
+
+def parse_path(value: str) -> str:
+    """Check a path: absolute, or staying inside the root."""
+    parse_command(value)
+    depth = 0
+    for part in () if value.startswith("/") else value.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            raise ValueError("the path leaves the root; write it from / on if that is meant")
+    return value
+
+
+def parse_command(value: str) -> str:
+    """Check a program: a name on PATH or a path, also one outside the root."""
+    if value.startswith("~"):
+        raise ValueError("`~` is not expanded; write the whole path")
+    return parse_text(value)
+
+
+def parse_inner_path(value: str) -> str:
+    """Check a path that has to stay inside the root."""
+    if value.startswith("/"):
+        raise ValueError("must be a path inside the root, not one from / on")
+    return parse_path(value)
+
+
+def parse_label(value: str) -> str:
+    """Check a quant or a revision: it becomes part of a path on the hub and here."""
+    parse_text(value)
+    if value.startswith("/") or ".." in value or re.search(r"[\s\\*?\[\]]", value):
+        raise ValueError("must not start with `/` nor hold `..`, spaces or any of * ? [ ] \\")
+    return value
+
+
+def parse_repo(value: str) -> str:
+    """Check a hub repository, `org/name`."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", value, re.ASCII) or ".." in value:
+        raise ValueError("expected a hub repository like org/name")
+    return value
+
+
+def parse_sha256(value: str) -> str:
+    """Check a sha256; capitals become small letters."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+        raise ValueError("expected a sha256 of 64 hex digits")
+    return value.lower()
+
+
+def parse_host(value: str) -> str:
+    """Check a host name or an IPv4 address."""
+    labels = value.split(".")
+    good = len(value) <= 253 and all(
+        re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels
+    )
+    if not good or (labels[-1].isdigit() and not _is_address(IPv4Address, value)):
+        raise ValueError("expected a host name like llm.lan")
+    return value
+
+
+def _is_address(kind: type[IPv4Address | IPv6Address], value: str) -> bool:
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_listen(value: object) -> str:
     """Check `HOST:PORT`, `[V6]:PORT` or a bare port (then on 127.0.0.1)."""
     text = f"127.0.0.1:{value}" if isinstance(value, int) and not isinstance(value, bool) else value
-    match = re.fullmatch(r"(?:([A-Za-z0-9.-]+)|\[([0-9A-Fa-f:.]+)\]):(\d{1,5})", str(text))
-    if not isinstance(text, str) or not match or not 1 <= int(match[3]) <= 65535:
-        raise ValueError(f"'{value}' is not an address; write it like 127.0.0.1:8888")
-    return text
+    match = _LISTEN.fullmatch(text) if isinstance(text, str) else None
+    if not match or not 1 <= int(match[3]) <= 65535 or not _is_host(match[1], match[2]):
+        raise ValueError("expected an address like 127.0.0.1:8888")
+    return match[0]
+
+
+def _is_host(name: str | None, v6: str | None) -> bool:
+    if v6 is not None:
+        return _is_address(IPv6Address, v6)
+    try:
+        parse_host(name or "")
+    except ValueError:
+        return False
+    return True
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+Period = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+Startup = Annotated[float | None, BeforeValidator(parse_startup)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Listen = Annotated[str, BeforeValidator(parse_listen)]
+Command = Annotated[str, AfterValidator(parse_command)]
+FilePath = Annotated[str, AfterValidator(parse_path)]
+InnerPath = Annotated[str, AfterValidator(parse_inner_path)]
+Label = Annotated[str, AfterValidator(parse_label)]
+Repo = Annotated[str, AfterValidator(parse_repo)]
+Sha256 = Annotated[str, AfterValidator(parse_sha256)]
+Host = Annotated[str, AfterValidator(parse_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 FlagValue = bool | str | tuple[str, ...]
 """A flag's value as written: true/false, text (numbers stay as written), or several texts."""
@@ -74,24 +187,24 @@ class _Base(BaseModel):
 class Engine(_Base):
     """Which program serves the models."""
 
-    kind: EngineKind = Field(EngineKind.AUTO, json_schema_extra=RESTART)
-    command: str = Field("llama-server", min_length=1, json_schema_extra=RESTART)
+    kind: EngineKind = Field(EngineKind.AUTO, strict=False, json_schema_extra=RESTART)
+    command: Command = Field("llama-server", json_schema_extra=RESTART)
 
 
 class Tls(_Base):
     """The gateway's certificate and key, paths under the root."""
 
-    cert: str = Field(json_schema_extra=GATEWAY)
-    key: str = Field(json_schema_extra=GATEWAY)
+    cert: InnerPath = Field(json_schema_extra=GATEWAY)
+    key: InnerPath = Field(json_schema_extra=GATEWAY)
 
 
 class Gateway(_Base):
     """The nginx in front of the models."""
 
     listen: Listen = Field("127.0.0.1:8888", json_schema_extra=GATEWAY)
-    nginx: str = Field("auto", min_length=1, json_schema_extra=GATEWAY)
-    server_names: tuple[str, ...] = Field((), json_schema_extra=GATEWAY)
-    keys_file: str | None = Field(None, json_schema_extra=GATEWAY)
+    nginx: Command = Field("auto", json_schema_extra=GATEWAY)
+    server_names: tuple[Host, ...] = Field((), json_schema_extra=GATEWAY)
+    keys_file: InnerPath | None = Field(None, json_schema_extra=GATEWAY)
     tls: Tls | None = Field(None, json_schema_extra=GATEWAY)
 
     @property
@@ -108,17 +221,15 @@ class Gateway(_Base):
 class Source(_Base):
     """Where a model's files come from: a hub repository or a path, exactly one."""
 
-    repo: str | None = Field(None, json_schema_extra=RESTART)
-    revision: str = Field("main", min_length=1, json_schema_extra=RESTART)
-    path: str | None = Field(None, min_length=1, json_schema_extra=RESTART)
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", json_schema_extra=RESTART)
+    repo: Repo | None = Field(None, json_schema_extra=RESTART)
+    revision: Label = Field("main", json_schema_extra=RESTART)
+    path: FilePath | None = Field(None, json_schema_extra=RESTART)
+    sha256: Sha256 | None = Field(None, json_schema_extra=RESTART)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
         if (self.repo is None) == (self.path is None):
             raise ValueError("give exactly one of `repo` and `path`")
-        if self.repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
-            raise ValueError(f"'{self.repo}' is not a hub repository; write it like org/name")
         if self.repo is not None and self.sha256 is not None:
             raise ValueError("`sha256` goes with `path`; the hub names the hashes of a `repo`")
         return self
@@ -127,33 +238,26 @@ class Source(_Base):
 class Probe(_Base):
     """How long a start may take, and how often a running server is asked."""
 
-    startup: Duration | None = Field(None, json_schema_extra=NONE)
+    startup: Startup = Field(None, json_schema_extra=NONE)
     """Seconds; None is `auto`: 10 min, or size / 50 MB/s if that is longer."""
-    liveness: Duration = Field(10.0, json_schema_extra=NONE)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _auto(cls, data: Any) -> Any:  # noqa: ANN401 - pydantic hands over raw input here
-        if isinstance(data, dict) and data.get("startup") == "auto":
-            return {**data, "startup": None}
-        return data
+    liveness: Period = Field(10.0, json_schema_extra=NONE)
 
 
 class Model(_Base):
     """One model: its files, its launch and its life."""
 
     source: Source = Field(json_schema_extra=RESTART)
-    quant: str | None = Field(None, min_length=1, json_schema_extra=RESTART)
-    quants: dict[str, Size] = Field(default_factory=dict, json_schema_extra=NONE)
+    quant: Label | None = Field(None, json_schema_extra=RESTART)
+    quants: dict[Label, Size] = Field(default_factory=dict, json_schema_extra=NONE)
     aliases: tuple[str, ...] = Field((), json_schema_extra=GATEWAY)
     port: Port | None = Field(None, json_schema_extra=GATEWAY)
     """Through the gateway a listener of nginx; without one the server's own, and then a restart."""
-    state: ModelState = Field(ModelState.RUNNING, json_schema_extra=NONE)
+    state: ModelState = Field(ModelState.RUNNING, strict=False, json_schema_extra=NONE)
     params: dict[str, FlagValue] = Field(default_factory=dict, json_schema_extra=RESTART)
     args: dict[str, FlagValue] = Field(default_factory=dict, json_schema_extra=RESTART)
     env: dict[str, str] = Field(default_factory=dict, json_schema_extra=RESTART)
     replicas: int = Field(1, ge=0, le=64, json_schema_extra=GATEWAY)
-    rollout: Rollout = Field(Rollout.RECREATE, json_schema_extra=NONE)
+    rollout: Rollout = Field(Rollout.RECREATE, strict=False, json_schema_extra=NONE)
     protect: bool = Field(default=False, json_schema_extra=NONE)
     probe: Probe = Field(Probe(), json_schema_extra=NONE)
     drain: Duration = Field(300.0, json_schema_extra=NONE)
@@ -171,7 +275,7 @@ class DesiredState(_Base):
 
     version: int = Field(json_schema_extra=NONE)
     engine: Engine = Field(Engine(), json_schema_extra=RESTART)
-    store: str = Field("models", min_length=1, json_schema_extra=NONE)
+    store: FilePath = Field("models", json_schema_extra=NONE)
     gateway: Gateway | None = Field(Gateway(), json_schema_extra=GATEWAY)
     """None is `gateway: false`: no nginx, each server listens on its model's port."""
     models: dict[str, Model] = Field(default_factory=dict, json_schema_extra=NONE)

@@ -81,6 +81,7 @@ class FetchFiles:
 
     model: ModelName
     repo: str
+    revision: str
     commit: str
     files: tuple[ObservedFile, ...]
 
@@ -121,6 +122,8 @@ class StartServer:
 
     launch: Launch
     startup_s: float
+    end_if_late: bool = False
+    """A surge's new copy that does not get ready in time is ended: the old one serves on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,9 @@ class Guard:
     name: str
     message: str
     flag: str
+    """The flag that lets it through; empty when none does."""
+    answer: str = ""
+    """What a person at a terminal types instead of the flag."""
 
 
 @dataclass(frozen=True, slots=True)

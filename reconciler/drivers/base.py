@@ -23,7 +23,7 @@ from reconciler.core.observed import (
     ProcessRef,
 )
 from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway
-from reconciler.core.words import InstanceName, ModelName
+from reconciler.core.words import InstanceName
 
 
 class Health(StrEnum):
@@ -77,6 +77,10 @@ class Runtime(Protocol):
         """All live processes that carry our labels; their phase is still unknown (STARTING)."""
         ...
 
+    def unsettled(self) -> bool:
+        """Whether a slot is held by a process that carries no label yet."""
+        ...
+
     def start(self, launch: Launch) -> ProcessRef:
         """Start a process that holds the launch's slot.
 
@@ -109,8 +113,8 @@ class Runtime(Protocol):
         """Take the stable name away if it points at `address`."""
         ...
 
-    def forget(self, instance: InstanceName, address: str) -> None:
-        """Remove what a gone server left: its socket and its pid file."""
+    def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
+        """Remove what a gone server left: its socket, and its pid file if it is its own."""
         ...
 
     def log_tail(self, instance: InstanceName, lines: int) -> str:
@@ -137,7 +141,7 @@ class Prober(Protocol):
 class Files(Protocol):
     """Model files on disk and on the hub."""
 
-    def inspect(self, name: ModelName, model: Model, *, deep: bool) -> ObservedFiles:
+    def inspect(self, model: Model, *, deep: bool) -> ObservedFiles:
         """How the files of a model stand. `deep` also reads GGUF headers, to find truncation."""
         ...
 
@@ -179,12 +183,21 @@ class GatewayDriver(Protocol):
         """End master and workers."""
         ...
 
+    def publish(self, instances: Mapping[str, Mapping[str, object]]) -> None:
+        """Write what /api/models adds to the live phases: since, size, reason by instance."""
+        ...
+
 
 class Ports(Protocol):
     """Who listens on this machine's TCP ports."""
 
-    def holders(self, ports: frozenset[int], ours: Mapping[int, str]) -> Mapping[int, PortHolder]:
-        """The holders of `ports`; `ours` maps our pids to instance names or `gateway`."""
+    def holders(
+        self, wanted: Mapping[int, str], ours: Mapping[int, str]
+    ) -> Mapping[int, PortHolder]:
+        """The holders of the ports in `wanted` (port -> host that we would listen on).
+
+        `ours` maps our own pids to instance names or `gateway`.
+        """
         ...
 
 
@@ -199,6 +212,10 @@ class Engines(Protocol):
 class State(Protocol):
     """The state folder: the journal and the locks."""
 
+    def boot_id(self) -> str:
+        """The kernel's identity of this boot."""
+        ...
+
     def read(self) -> Journal:
         """The journal; empty when there is none."""
         ...
@@ -207,10 +224,25 @@ class State(Protocol):
         """Replace the journal, atomically, if it differs."""
         ...
 
-    def run_lock(self, verb: str, timeout: float) -> AbstractContextManager[None]:
+    def run_lock(self, timeout: float) -> AbstractContextManager[None]:
         """Hold the run lock.
 
         Raises:
             LockHeldError: another run holds it; the message names it.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """All seams of one root, put together by `app`."""
+
+    runtime: Runtime
+    prober: Prober
+    files: Files
+    gateway: GatewayDriver
+    ports: Ports
+    engines: Engines
+    state: State
+    clock: Clock
+    templates: Mapping[str, str]

@@ -57,6 +57,12 @@ def write_atomic(path: str | Path, text: str, mode: int = 0o600) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def overwrite(path: str | Path, text: str) -> None:
+    """Replace what a lock file says, in place: a rename would leave the lock on the old inode."""
+    with _effect(f"note {path}"), Path(path).open("w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def swap_link(path: str | Path, target: str) -> None:
     """Point a symlink at `target` by rename: at every moment it is the old or the new one."""
     link = Path(path)
@@ -72,6 +78,13 @@ def unlink(path: str | Path) -> None:
     if os.path.lexists(path):
         with _effect(f"unlink {path}"):
             Path(path).unlink(missing_ok=True)
+
+
+def make_executable(path: str | Path) -> None:
+    """Mark a file as executable for whoever may read it (a wheel may have lost the mark)."""
+    with _effect(f"chmod {path}"):
+        mode = Path(path).stat().st_mode
+        Path(path).chmod(mode | (mode & 0o444) >> 2)
 
 
 def rename(path: str | Path, target: str | Path) -> None:

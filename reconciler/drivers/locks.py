@@ -22,9 +22,3 @@ def take(path: str) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def note(descriptor: int, text: str) -> None:
-    """Replace what the lock file says (for people and for messages; never for decisions)."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)

@@ -1,0 +1,145 @@
+"""The composition root: from names that a user typed to a site with its drivers.
+
+In: a desired file or a root, the environment. Out: a `Workspace`. The only place that knows
+which driver stands behind which seam; it decides nothing about models.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.core.desired import DesiredState
+from reconciler.core.parse import ParsedDesired, parse_desired
+from reconciler.core.present import plan_values
+from reconciler.core.site import Site
+from reconciler.drivers.base import Drivers
+from reconciler.drivers.clock import SystemClock
+from reconciler.drivers.desired_files import (
+    find_root,
+    only_desired,
+    read_sources,
+    root_from_here,
+    shown,
+)
+from reconciler.drivers.engines import EngineFinder
+from reconciler.drivers.files import ModelFiles
+from reconciler.drivers.hub import Hub
+from reconciler.drivers.nginx import NginxGateway
+from reconciler.drivers.ports import TcpPorts
+from reconciler.drivers.probes import HttpProber
+from reconciler.drivers.processes import ServerProcesses
+from reconciler.drivers.state import StateFolder, state_folder
+from reconciler.drivers.templates import load_templates
+from reconciler.errors import UsageError
+from reconciler.loop import Round
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One root, opened: where it lies, what it is told, and how to reach its parts."""
+
+    site: Site
+    root: Path
+    desired_path: Path
+    environment: Mapping[str, str]
+
+    def parse(self) -> ParsedDesired:
+        """Read and check the desired file.
+
+        Raises:
+            InvalidDesiredError: with every mistake in it.
+        """
+        return parse_desired(read_sources(self.desired_path, self.root))
+
+    def drivers(self, desired: DesiredState) -> Drivers:
+        """The real drivers for this root.
+
+        Raises:
+            StateFolderError: the state folder is not ours.
+        """
+        state = StateFolder(self.site.state)
+        state.check()
+        clock = SystemClock()
+        store = str(self.root / desired.store)
+        hub = Hub(store, hub_caches(self.environment))
+        return Drivers(
+            runtime=ServerProcesses(self.site, self.environment, clock),
+            prober=HttpProber(),
+            files=ModelFiles(str(self.root), store, hub),
+            gateway=NginxGateway(self.site),
+            ports=TcpPorts(),
+            engines=EngineFinder(cache_folder(self.environment), str(self.root)),
+            state=state,
+            clock=clock,
+            templates=load_templates(self.root),
+        )
+
+
+def plan_document(seen: Round, workspace: Workspace) -> dict[str, object]:
+    """A plan's JSON form (DESIGN 5): the plan, and what only the outside knows of it."""
+    moment = datetime.datetime.fromtimestamp(SystemClock().now(), datetime.UTC)
+    sources = read_sources(workspace.desired_path, workspace.root)
+    observed = seen.observed
+    facts = [
+        [(one.instance, one.ref, one.spec, one.phase, one.routed) for one in observed.servers],
+        sorted((name, files.identity) for name, files in observed.files.items()),
+        (observed.gateway.master, observed.gateway.generation, observed.boot_id),
+    ]
+    return {
+        "timestamp": moment.isoformat(),
+        "desired": {
+            "path": workspace.site.desired,
+            "sha256": hashlib.sha256(b"".join(one.content for one in sources)).hexdigest(),
+        },
+        "observed": {
+            "fingerprint": hashlib.sha256(repr(facts).encode()).hexdigest()[:12],
+            "boot_id": observed.boot_id,
+            "source": "machine",
+        },
+        **plan_values(seen.plan, seen.guards),
+    }
+
+
+def open_file(path: Path, root: Path | None, environment: Mapping[str, str]) -> Workspace:
+    """The workspace of a desired file.
+
+    Raises:
+        UsageError: the given root is no folder.
+    """
+    if root is not None and not root.is_dir():
+        raise UsageError(f"--root {root} is not a folder")
+    return _workspace(root.resolve() if root else find_root(path), path, environment)
+
+
+def open_root(root: Path | None, environment: Mapping[str, str]) -> Workspace:
+    """The workspace of the root here (or the given one) and the file last applied to it.
+
+    Raises:
+        UsageError: there is no root here, or no telling which file is meant.
+    """
+    if root is not None and not root.is_dir():
+        raise UsageError(f"--root {root} is not a folder")
+    folder = root.resolve() if root else root_from_here(Path.cwd())
+    journal = StateFolder(state_folder(str(folder), environment)).read()
+    return _workspace(folder, only_desired(folder, journal.desired), environment)
+
+
+def _workspace(root: Path, path: Path, environment: Mapping[str, str]) -> Workspace:
+    state = state_folder(str(root), environment)
+    return Workspace(Site(str(root), state, shown(path, root)), root, path, environment)
+
+
+def hub_caches(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Where other tools keep hub files: HF_HUB_CACHE, else HF_HOME/hub, else its default."""
+    home = environment.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    return (environment.get("HF_HUB_CACHE") or f"{home}/hub",)
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Our own cache: things that can be made again, like an engine's help."""
+    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "llm-reconcile"

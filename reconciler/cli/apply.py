@@ -1,0 +1,271 @@
+"""The verbs that read the desired file: validate, plan, apply, down.
+
+In: FILE and flags. Out: a plan on stdout, talk on stderr, an exit code. The order of things in an
+apply: look under the run lock, show, ask (the lock is free meanwhile), look again, carry out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+from reconciler.app import Workspace, open_file, open_root, plan_document
+from reconciler.cli.output import Output, ask, can_ask
+from reconciler.cli.reporting import Reporter, tell_end
+from reconciler.cli.verbs import (
+    AllowProtectedOption,
+    FileArgument,
+    Interrupt,
+    JsonOption,
+    LockTimeoutOption,
+    NoColorOption,
+    QuietOption,
+    RootOption,
+    YesOption,
+    interruptible,
+    make_output,
+    verb,
+)
+from reconciler.core.desired import DesiredState
+from reconciler.core.guards import Allowed
+from reconciler.core.present import plan_text
+from reconciler.drivers.base import Drivers
+from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, UsageError
+from reconciler.loop import (
+    ApplyReport,
+    Round,
+    Wanted,
+    carry_out,
+    look,
+    nothing_wanted,
+    remember_file,
+)
+from reconciler.observe import settle
+
+AllowDestroyOption = Annotated[
+    int,
+    typer.Option(
+        "--allow-destroy", metavar="N", min=0, help="Let up to N running servers be stopped."
+    ),
+]
+SwitchFileOption = Annotated[
+    bool, typer.Option("--switch-file", help="Let this root follow another desired file.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one apply or down works with."""
+
+    workspace: Workspace
+    wanted: Wanted
+    drivers: Drivers
+    allowed: Allowed
+    yes: bool
+    lock_timeout: float
+    remember: bool = True
+    question: str = "Do you want to make these changes? (yes/no)"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the app."""
+    for function in (validate, plan, apply, down):
+        app.command()(function)
+
+
+@verb
+def validate(
+    file: FileArgument, root: RootOption = None, no_color: NoColorOption = False
+) -> ExitCode:
+    """Check a desired file; nothing on the machine is looked at."""
+    output = make_output(no_color=no_color)
+    workspace = open_file(file, root, os.environ)
+    parsed = workspace.parse()
+    for warning in parsed.warnings:
+        output.talk(f"warning: {warning}")
+    models = len(parsed.desired.models)
+    gateway = (
+        f"gateway on {parsed.desired.gateway.listen}" if parsed.desired.gateway else "no gateway"
+    )
+    plural = "" if models == 1 else "s"
+    output.data(f"{workspace.site.desired} is valid: {models} model{plural}, {gateway}.")
+    return ExitCode.OK
+
+
+@verb
+def plan(
+    file: FileArgument,
+    root: RootOption = None,
+    json: JsonOption = False,
+    no_color: NoColorOption = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 2 when there are changes.")
+    ] = False,
+    allow_destroy: AllowDestroyOption = 0,
+    allow_protected: AllowProtectedOption = None,
+    switch_file: SwitchFileOption = False,
+) -> ExitCode:
+    """Show what apply would do, and why. Changes nothing."""
+    output = make_output(no_color=no_color, json=json)
+    allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
+    workspace = open_file(file, root, os.environ)
+    wanted = _read(workspace, output)
+    seen = look(wanted, workspace.site, workspace.drivers(wanted.desired), allowed)
+    if json:
+        output.document(plan_document(seen, workspace))
+    else:
+        output.plan(plan_text(seen.plan, seen.guards))
+    if seen.guards:
+        return ExitCode.REFUSED
+    changes = not seen.plan.is_noop or bool(seen.plan.blocked)
+    return ExitCode.CHANGES if detailed_exitcode and changes else ExitCode.OK
+
+
+@verb
+def apply(
+    file: FileArgument,
+    yes: YesOption = False,
+    root: RootOption = None,
+    json: JsonOption = False,
+    no_color: NoColorOption = False,
+    quiet: QuietOption = False,
+    allow_destroy: AllowDestroyOption = 0,
+    allow_protected: AllowProtectedOption = None,
+    switch_file: SwitchFileOption = False,
+    lock_timeout: LockTimeoutOption = 0.0,
+) -> ExitCode:
+    """Make the machine match FILE: shows the plan, asks, carries it out, waits until ready."""
+    output = make_output(no_color=no_color, quiet=quiet, json=json)
+    allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
+    workspace = open_file(file, root, os.environ)
+    wanted = _read(workspace, output)
+    drivers = workspace.drivers(wanted.desired)
+    return perform(Run(workspace, wanted, drivers, allowed, yes, lock_timeout), output)
+
+
+@verb
+def down(
+    yes: YesOption = False,
+    root: RootOption = None,
+    json: JsonOption = False,
+    no_color: NoColorOption = False,
+    quiet: QuietOption = False,
+    allow_protected: AllowProtectedOption = None,
+    lock_timeout: LockTimeoutOption = 10.0,
+) -> ExitCode:
+    """Stop all servers and nginx of this root. Files stay; `apply` brings all back."""
+    output = make_output(no_color=no_color, quiet=quiet, json=json)
+    workspace = open_root(root, os.environ)
+    wanted = read_or_nothing(workspace, output)
+    drivers = workspace.drivers(wanted.desired)
+    allowed = Allowed(sys.maxsize, frozenset(allow_protected or ()), switch_file=True)
+    run = Run(
+        workspace,
+        replace(wanted, desired=nothing_wanted(wanted.desired)),
+        drivers,
+        allowed,
+        yes,
+        lock_timeout,
+        remember=False,
+        question="Do you want to stop all this? (yes/no)",
+    )
+    return perform(run, output)
+
+
+def _read(workspace: Workspace, output: Output) -> Wanted:
+    parsed = workspace.parse()
+    for warning in parsed.warnings:
+        output.talk(f"warning: {warning}")
+    return Wanted(parsed.desired, parsed.marks)
+
+
+def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
+    """The desired state; an empty one where the file is broken: stopping must always work."""
+    try:
+        return _read(workspace, output)
+    except InvalidDesiredError as error:
+        output.talk(f"warning: {error.diagnostics[0]}")
+        output.talk("warning: going on without the desired file, with default drain and grace")
+        return Wanted(DesiredState(version=1), {})
+
+
+def perform(run: Run, output: Output) -> ExitCode:
+    """Look, show, ask, carry out."""
+    with interruptible(output) as interrupt:
+        with run.drivers.state.run_lock(run.lock_timeout):
+            settle(run.drivers, interrupt.event)
+            seen = _look(run)
+            if seen.plan.is_noop or (run.yes and not seen.guards):
+                _show(seen, run, output)
+                return _carry_out(run, seen, output, interrupt)
+        _show(seen, run, output)
+        allowed = _approval(run, seen)
+        with run.drivers.state.run_lock(run.lock_timeout):
+            again = _look(replace(run, allowed=allowed))
+            if again.plan != seen.plan:
+                raise RefusedError(
+                    "the machine or the file changed while the question stood; nothing was done",
+                    hint="run it again to see the new plan",
+                )
+            return _carry_out(run, again, output, interrupt)
+
+
+def _look(run: Run) -> Round:
+    return look(run.wanted, run.workspace.site, run.drivers, run.allowed)
+
+
+def _show(seen: Round, run: Run, output: Output) -> None:
+    if output.json:
+        output.event(event="plan", **plan_document(seen, run.workspace))
+    elif not (output.quiet and seen.plan.is_noop):
+        output.plan(plan_text(seen.plan, seen.guards))
+
+
+def _approval(run: Run, seen: Round) -> Allowed:
+    """What the operator lets through; raises when nobody can be asked, or says no."""
+    firm = [guard for guard in seen.guards if not guard.answer]
+    if seen.guards and (firm or run.yes or not can_ask()):
+        flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
+        hint = f"if that is what you want, add: {flags}" if flags and not firm else ""
+        raise RefusedError("; ".join(guard.message for guard in seen.guards), hint=hint)
+    if not can_ask():
+        raise UsageError("there is no terminal to ask on", hint="add -y to apply without asking")
+    for guard in seen.guards:
+        if ask(f"{guard.message}.\nType {guard.answer} to go on:") != guard.answer:
+            raise RefusedError("not confirmed; nothing was done")
+    if not seen.guards and ask(run.question) not in {"yes", "y"}:
+        raise RefusedError("not confirmed; nothing was done")
+    return Allowed(sys.maxsize, frozenset(run.wanted.desired.models), switch_file=True)
+
+
+def _carry_out(run: Run, seen: Round, output: Output, interrupt: Interrupt) -> ExitCode:
+    if run.remember and not seen.guards:
+        remember_file(run.wanted, run.workspace.site, run.drivers)
+    report = carry_out(run.wanted, seen, run.drivers, Reporter(output), interrupt.event)
+    return finish(run.wanted.desired, report, output, interrupt)
+
+
+def finish(
+    desired: DesiredState, report: ApplyReport, output: Output, interrupt: Interrupt
+) -> ExitCode:
+    """Say how it ended, and with which code."""
+    if output.json:
+        output.event(event="done", converged=report.converged)
+    else:
+        tell_end(report, output)
+    if interrupt.event.is_set():
+        output.talk("Interrupted. The next apply completes what is left.")
+        return interrupt.code
+    if not report.converged:
+        output.talk("\nNot all is as wanted. Mend the above and apply again.")
+        return ExitCode.NOT_CONVERGED
+    if report.results and desired.models and not output.json:
+        if desired.gateway:
+            output.talk(f"Ready. Gateway: http://{desired.gateway.listen}")
+        if any(model.state == "running" for model in desired.models.values()):
+            output.talk("Nothing watches over this: if a server dies, apply again.")
+    return ExitCode.OK

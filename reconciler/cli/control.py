@@ -1,0 +1,137 @@
+"""The verbs of an operator: stop (a suspension that every plan shows) and start (its end).
+
+In: names. Out: what was stopped or started. They touch the named models only; what else differs
+from the desired file is left to apply.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from reconciler.app import Workspace, open_root
+from reconciler.cli.apply import finish, read_or_nothing
+from reconciler.cli.inspect import known_model
+from reconciler.cli.output import Output
+from reconciler.cli.reporting import Reporter
+from reconciler.cli.verbs import (
+    AllowProtectedOption,
+    LockTimeoutOption,
+    NoColorOption,
+    QuietOption,
+    RootOption,
+    interruptible,
+    make_output,
+    verb,
+)
+from reconciler.core.guards import Allowed
+from reconciler.core.present import plan_text
+from reconciler.core.resolve import model_of
+from reconciler.core.words import InstanceName, ModelName
+from reconciler.errors import ExitCode, RefusedError, UsageError
+from reconciler.loop import Wanted, carry_out, look, resume, suspend
+from reconciler.observe import settle
+
+NameArgument = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="The model.", show_default=False)
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All models.")]
+_MANY = 2**31
+"""Stopping is what was asked for: only `protect` still stands in its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an operator asked for."""
+
+    wanted: Wanted
+    name: str | None
+    all_models: bool
+    allowed: Allowed
+    lock_timeout: float
+    stop_reason: str | None
+    """None: start. Else stop, with what the operator said, if anything."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the app."""
+    for function in (stop, start):
+        app.command()(function)
+
+
+@verb
+def stop(
+    name: NameArgument = None,
+    all_models: AllOption = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; plans and status show it.")] = "",
+    root: RootOption = None,
+    no_color: NoColorOption = False,
+    quiet: QuietOption = False,
+    allow_protected: AllowProtectedOption = None,
+    lock_timeout: LockTimeoutOption = 10.0,
+) -> ExitCode:
+    """Stop a model's servers, and keep them stopped until `start`: every plan shows it."""
+    output = make_output(no_color=no_color, quiet=quiet)
+    workspace = open_root(root, os.environ)
+    wanted = read_or_nothing(workspace, output)
+    allowed = Allowed(_MANY, frozenset(allow_protected or ()), switch_file=True)
+    request = Request(wanted, name, all_models, allowed, lock_timeout, stop_reason=reason)
+    return _reconcile(workspace, request, output)
+
+
+@verb
+def start(
+    name: NameArgument = None,
+    all_models: AllOption = False,
+    root: RootOption = None,
+    no_color: NoColorOption = False,
+    quiet: QuietOption = False,
+    lock_timeout: LockTimeoutOption = 10.0,
+) -> ExitCode:
+    """End a model's suspension and start it now; waits until it is ready."""
+    output = make_output(no_color=no_color, quiet=quiet)
+    workspace = open_root(root, os.environ)
+    parsed = workspace.parse()
+    wanted = Wanted(parsed.desired, parsed.marks)
+    request = Request(wanted, name, all_models, Allowed(), lock_timeout, stop_reason=None)
+    return _reconcile(workspace, request, output)
+
+
+def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCode:
+    wanted = request.wanted
+    drivers = workspace.drivers(wanted.desired)
+    with interruptible(output) as interrupt, drivers.state.run_lock(request.lock_timeout):
+        settle(drivers, interrupt.event)
+        live = {model_of(server.instance) for server in drivers.runtime.list()}
+        models = _meant(request, live)
+        before = drivers.state.read()
+        if request.stop_reason is None:
+            resume(drivers, models)
+        else:
+            suspend(drivers, models, request.stop_reason)
+        seen = look(wanted, workspace.site, drivers, request.allowed, models)
+        if seen.guards:
+            drivers.state.write(before)
+            flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
+            raise RefusedError(
+                "; ".join(guard.message for guard in seen.guards),
+                hint=f"if that is what you want, add: {flags}" if flags else "",
+            )
+        if not output.quiet:
+            output.plan(plan_text(seen.plan))
+        report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
+        return finish(wanted.desired, report, output, interrupt)
+
+
+def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:
+    desired, name = request.wanted.desired, request.name
+    if request.all_models == (name is not None):
+        raise UsageError("name a model, or say --all")
+    if name is None:
+        return frozenset({*live, *(ModelName(one) for one in desired.models)})
+    if model_of(InstanceName(name)) in live:
+        return frozenset({model_of(InstanceName(name))})
+    return frozenset({known_model(name, desired)})

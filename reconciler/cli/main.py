@@ -1,0 +1,36 @@
+"""The `llm-reconcile` command: all verbs in one typer app.
+
+In: argv. Out: an exit code. Typer's own usage errors exit 2, which here means "changes": they
+are turned into 1.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from reconciler.cli import apply, control, inspect
+from reconciler.errors import ExitCode
+
+app = typer.Typer(
+    name="llm-reconcile",
+    help="One YAML file says which models run here; this makes it so, and shows beforehand how.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for register in (apply.register, inspect.register, control.register):
+    register(app)
+
+
+def main() -> None:
+    """Run the command line; always ends in SystemExit."""
+    try:
+        app()
+    except SystemExit as done:
+        own = isinstance(done.code, ExitCode)
+        usage = not own and done.code == ExitCode.CHANGES
+        sys.exit(ExitCode.ERROR if usage else done.code)

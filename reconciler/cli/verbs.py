@@ -1,0 +1,113 @@
+"""What all verbs share: their common options, the error boundary, signals.
+
+In: a verb's function. Out: the same with its errors turned into messages and exit codes.
+The one place where any exception at all is caught for the user.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, ParamSpec
+
+import typer
+
+from reconciler.cli.output import Output
+from reconciler.errors import ExitCode, ReconcileError
+
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", help="The folder that relative paths start from (default: found)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")]
+NoColorOption = Annotated[
+    bool, typer.Option("--no-color", help="No colour (also: NO_COLOR in the environment).")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only data and errors.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The desired file, or a directory of them.")
+]
+LockTimeoutOption = Annotated[
+    float, typer.Option("--lock-timeout", help="Seconds to wait for another run to end.")
+]
+AllowProtectedOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-protected", metavar="NAME", help="Let this protected model be touched."),
+]
+
+
+P = ParamSpec("P")
+
+
+def make_output(*, no_color: bool = False, quiet: bool = False, json: bool = False) -> Output:
+    """The output that the common options ask for."""
+    dumb = os.environ.get("TERM") == "dumb"
+    colour = not (no_color or dumb or os.environ.get("NO_COLOR"))
+    return Output(colour=colour, quiet=quiet, json=json)
+
+
+def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
+    """Make a function a verb: it returns its exit code, or raises a `ReconcileError`."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        output = make_output(no_color=bool(kwargs.get("no_color")))
+        try:
+            code = function(*args, **kwargs)
+        except ReconcileError as error:
+            output.error(error)
+            code = error.exit_code
+        except BrokenPipeError:
+            # The reader of our output has gone (`| head`); let no flush at exit complain either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = ExitCode.ERROR
+        except Exception as error:
+            if os.environ.get("LLM_RECONCILE_DEBUG"):
+                raise
+            message = f"unexpected {type(error).__name__}: {error}"
+            hint = "this is a defect; LLM_RECONCILE_DEBUG=1 shows the traceback for a report"
+            output.error(ReconcileError(message, hint=hint))
+            code = ExitCode.ERROR
+        raise SystemExit(code)
+
+    return run
+
+
+class Interrupt:
+    """A run's cancel signal, and which exit code it means."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.code = ExitCode.INTERRUPTED
+
+
+@contextmanager
+def interruptible(output: Output) -> Iterator[Interrupt]:
+    """While it lasts, Ctrl-C or TERM asks the run to end; the second time it ends at once."""
+    interrupt = Interrupt()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        terminated = number == signal.SIGTERM
+        interrupt.code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+        if interrupt.event.is_set():
+            # Threads may be in the middle of anything; the next apply completes what is left.
+            os._exit(interrupt.code)
+        interrupt.event.set()
+        output.talk("Interrupted: finishing what has begun. Once more to leave at once.")
+
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

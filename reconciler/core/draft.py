@@ -1,0 +1,35 @@
+"""A plan in the making: its changes, its numbered steps, and who stops whom.
+
+In: steps from `core.planner` and `core.plan_gateway`. Out: what the finished `Plan` is made of.
+The only mutable thing in the core; it lives for one call of `make_plan` and decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from reconciler.core.plan import Change, Step, StepEffect
+from reconciler.core.words import InstanceName, ModelName
+
+
+@dataclass
+class Draft:
+    """Changes and steps so far, and the steps by what they free."""
+
+    changes: list[Change] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    fetches: dict[ModelName, int] = field(default_factory=dict)
+    stops: dict[InstanceName, list[int]] = field(default_factory=dict)
+    port_stops: dict[int, int] = field(default_factory=dict)
+    """TCP port of ours -> the step after which nobody of us holds it any more."""
+
+    def step(self, address: str, effect: StepEffect, reason: str, needs: set[int]) -> int:
+        """Append a step and return its number."""
+        number = len(self.steps) + 1
+        self.steps.append(Step(number, address, effect, reason, tuple(sorted(needs))))
+        return number
+
+    def also_needs(self, number: int, needs: set[int]) -> None:
+        """Give a step further needs."""
+        step = self.steps[number - 1]
+        self.steps[number - 1] = replace(step, needs=tuple(sorted({*step.needs, *needs})))

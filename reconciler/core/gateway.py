@@ -1,0 +1,260 @@
+"""The gateway's configuration as text: which names, ports and sockets nginx serves.
+
+In: the desired state, the site, the templates' texts. Out: `RenderedGateway`.
+Routes depend on desired state only, never on phase: a restart or replacement renders nothing new.
+Every value is checked for the place it goes to; nothing here reads a file or asks nginx.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from traceback import walk_tb
+from typing import NamedTuple
+
+from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import SandboxedEnvironment
+
+from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model
+from reconciler.core.plan import RenderedGateway
+from reconciler.core.site import Site
+from reconciler.core.words import Generation, InstanceName, ModelName, ModelState
+from reconciler.errors import GatewayError
+
+MAIN_TEMPLATE = "nginx.conf.j2"
+"""The one template that must be there."""
+PLACEHOLDER = "@GENERATION@"
+"""Stands for the generation while it is not known yet: it is a hash over the text around it."""
+SLOTS = ("a", "b")
+"""The slots that a live copy of an instance may hold."""
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+ROUTED_PATHS = (
+    "apply-template",
+    "chat/completions",
+    "completion",
+    "completions",
+    "detokenize",
+    "embedding",
+    "embeddings",
+    "infill",
+    "messages",
+    "rerank",
+    "reranking",
+    "responses",
+    "tokenize",
+)
+"""llama-server's own paths outside /v1 that carry a `model` in their body."""
+ROUTED_BODY_MEGABYTES = 64
+"""Largest body whose `model` is looked for; /api/MODEL/ and the models' ports take any size."""
+
+_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_LISTEN = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+_UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f\"'\\$;{}:]")
+
+
+class RoutedInstance(NamedTuple):
+    """One instance that nginx may send requests to."""
+
+    name: InstanceName
+    route: str
+    """The stable socket name: a symlink to the copy that serves."""
+    copies: tuple[str, ...] = ()
+    """Sockets of the copies themselves: one that still loads answers there, before it is routed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayModel:
+    """What the gateway knows of one model. No instances: it is listed, but not served."""
+
+    name: ModelName
+    aliases: tuple[str, ...]
+    port: int | None
+    quant: str | None
+    state: ModelState
+    instances: tuple[RoutedInstance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """Everything that the templates may speak of."""
+
+    listen: str
+    server_names: tuple[str, ...]
+    """All Host names that are accepted."""
+    models: tuple[GatewayModel, ...]
+    folder: str
+    """nginx's own folder: it runs in it, and everything it writes lies below it."""
+    sockets: str
+    """The folder of all sockets."""
+    control_socket: str
+    live_file: str
+    """What is known of the instances beyond their phase, as JSON; it need not be there."""
+
+    @property
+    def host(self) -> str:
+        """The host part of `listen`; the models' ports listen there too."""
+        return self.listen.rpartition(":")[0]
+
+    @property
+    def routed(self) -> tuple[GatewayModel, ...]:
+        """The models that requests can be sent to."""
+        return tuple(model for model in self.models if model.instances)
+
+    @property
+    def listeners(self) -> tuple[GatewayModel, ...]:
+        """The models with a port of their own."""
+        return tuple(model for model in self.routed if model.port is not None)
+
+
+def live_file(site: Site) -> str:
+    """What is known of the instances beyond their phase, for /api/models."""
+    return f"{site.gateway}/live.json"
+
+
+def instance_names(name: str, model: Model) -> tuple[InstanceName, ...]:
+    """The instances that `model` wants: NAME, NAME[1]... None unless its state is running."""
+    if model.state is not ModelState.RUNNING:
+        return ()
+    further = (InstanceName(f"{name}[{number}]") for number in range(1, model.replicas))
+    return (InstanceName(name), *further)[: model.replicas]
+
+
+def gateway_view(desired: DesiredState, site: Site, without_ports: frozenset[int]) -> GatewayView:
+    """What the gateway shall serve; the ports in `without_ports` are a stranger's, left out."""
+    gateway = desired.gateway
+    if gateway is None:
+        raise ValueError("`gateway: false` has no view")
+    names = (*LOOPBACK_NAMES, gateway.host, *gateway.server_names)
+    models = []
+    for name, model in sorted(desired.models.items()):
+        instances = (
+            RoutedInstance(key, site.route(key), tuple(site.socket(key, slot) for slot in SLOTS))
+            for key in instance_names(name, model)
+        )
+        models.append(
+            GatewayModel(
+                name=ModelName(name),
+                aliases=tuple(sorted(model.aliases)),
+                port=None if model.port in without_ports else model.port,
+                quant=model.quant,
+                state=model.state,
+                instances=tuple(instances),
+            )
+        )
+    return GatewayView(
+        listen=gateway.listen,
+        server_names=tuple(sorted({name.lower().rstrip(".") for name in names})),
+        models=tuple(models),
+        folder=site.gateway,
+        sockets=site.sockets,
+        control_socket=site.control_socket,
+        live_file=live_file(site),
+    )
+
+
+def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedGateway:
+    """Render all templates; equal views and templates give equal text and generation.
+
+    Raises:
+        GatewayError: a value that nginx would misread, or a broken template (name and line said).
+    """
+    if MAIN_TEMPLATE not in templates:
+        raise GatewayError(f"the template {MAIN_TEMPLATE} is missing", retryable=False)
+    for problem in _problems(view):
+        raise GatewayError(f"the gateway cannot be rendered: {problem}", retryable=False)
+    environment = SandboxedEnvironment(
+        loader=FunctionLoader(lambda name: _source(name, templates)),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    context = {
+        "view": view,
+        "router": _router(view),
+        "routed_paths": ROUTED_PATHS,
+        "body_megabytes": ROUTED_BODY_MEGABYTES,
+    }
+    texts = {
+        name.removesuffix(".j2"): _render(environment, name, context)
+        if name.endswith(".j2")
+        else text
+        for name, text in sorted(templates.items())
+    }
+    digest = hashlib.sha256()
+    for name, text in sorted(texts.items()):
+        digest.update(f"{name}\0{text}\0".encode())
+    generation = Generation(digest.hexdigest()[:12])
+    files = {name: text.replace(PLACEHOLDER, generation) for name, text in texts.items()}
+    return RenderedGateway(generation, files)
+
+
+def _source(name: str, templates: Mapping[str, str]) -> tuple[str, str, None] | None:
+    # Named as its own file, so that an error's traceback says the template and the line.
+    return (templates[name], name, None) if name in templates else None
+
+
+def _render(environment: SandboxedEnvironment, name: str, context: Mapping[str, object]) -> str:
+    try:
+        return environment.get_template(name).render(context)
+    except TemplateSyntaxError as error:
+        place = f"templates/{error.name}:{error.lineno}"
+        raise _broken(place, error) from error
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+        lines = [line for file, line in frames if file == name]
+        raise _broken(f"templates/{name}:{lines[-1] if lines else 1}", error) from error
+
+
+def _broken(place: str, error: Exception) -> GatewayError:
+    return GatewayError(
+        f"{place}: {error}",
+        hint="Mend the template, or remove it from the root to use the shipped one.",
+        retryable=False,
+    )
+
+
+def _router(view: GatewayView) -> dict[str, object]:
+    """What the njs router needs, for JSON."""
+    models = [
+        {
+            "name": model.name,
+            "aliases": model.aliases,
+            "quant": model.quant,
+            "port": model.port,
+            "state": model.state.value,
+            "instances": [
+                {
+                    "name": instance.name,
+                    "sockets": [
+                        path.rpartition("/")[2] for path in (instance.route, *instance.copies)
+                    ],
+                }
+                for instance in model.instances
+            ],
+        }
+        for model in view.models
+    ]
+    return {"models": models, "sockets": view.sockets, "live_file": view.live_file}
+
+
+def _problems(view: GatewayView) -> Iterator[str]:
+    """All values that nginx would misread. The desired file's own checks come first, usually."""
+    if not _LISTEN.fullmatch(view.listen):
+        yield f"{view.listen!r} is not an address"
+    for name in view.server_names:
+        if not _HOST.fullmatch(name):
+            yield f"{name!r} is not a Host name"
+    paths = [view.folder, view.sockets, view.control_socket]
+    for model in view.models:
+        if not MODEL_NAME.fullmatch(model.name) or model.name in RESERVED_NAMES:
+            yield f"{model.name!r} is not a model's name"
+        if any(PLACEHOLDER in alias for alias in model.aliases):
+            yield f"model {model.name}: an alias must not contain {PLACEHOLDER}"
+        paths += [path for _, route, copies in model.instances for path in (route, *copies)]
+    for path in paths:
+        if _UNSAFE_IN_PATH.search(path) or not path.startswith("/"):
+            yield f"the path {path!r} holds a character that nginx's configuration cannot carry"

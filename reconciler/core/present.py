@@ -1,0 +1,181 @@
+"""A plan as text and as JSON. Pure: the same plan gives the same bytes.
+
+In: a `Plan`, guards. Out: text in Terraform's manners (without colour; `cli` adds it by the sign
+at a line's start), or plain values for JSON. Values are masked before they get here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from reconciler.core.plan import Action, Change, Detail, Guard, Plan, ResourceType, Step
+
+SIGNS = {
+    Action.NO_OP: " ",
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.REPLACE: "-/+",
+    Action.SURGE: "+/-",
+    Action.DELETE: "-",
+    Action.ADOPT: ">",
+}
+JSON_ACTIONS = {
+    Action.NO_OP: ["no-op"],
+    Action.CREATE: ["create"],
+    Action.UPDATE: ["update"],
+    Action.ADOPT: ["update"],
+    Action.REPLACE: ["delete", "create"],
+    Action.SURGE: ["create", "delete"],
+    Action.DELETE: ["delete"],
+}
+"""Terraform's set; what we adopt is in its eyes updated in place."""
+
+FORMAT_VERSION = "1.0"
+_KIB = 1024
+_LONGEST_VALUE = 60
+
+
+def human_bytes(count: float) -> str:
+    """Bytes with a binary unit and one decimal: `4.9 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < _KIB:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _KIB
+    return f"{count:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Seconds as `45 s`, `3m20s`, `2h05m` or `3d4h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def plan_text(plan: Plan, guards: Sequence[Guard] = ()) -> str:
+    """The whole plan for a terminal; ends with the line of counts."""
+    shown = [change for change in plan.changes if _is_shown(change)]
+    lines = [line for change in shown for line in [*_change_lines(change, plan.steps), ""]]
+    if plan.is_noop and not plan.blocked:
+        lines.append(f"No changes. The machine matches {plan.desired}.")
+    else:
+        lines += [_summary_line(plan), *_after_lines(plan)]
+    for guard in guards:
+        lines += ["", f"Refused: {guard.message}."]
+        if guard.flag:
+            lines.append(f"  If that is what you want: {guard.flag}")
+    return "\n".join(lines) + "\n"
+
+
+def _is_shown(change: Change) -> bool:
+    suspended = change.type is ResourceType.INSTANCE and change.reason.startswith("suspended")
+    return bool(change.action is not Action.NO_OP or change.blocked or change.drift or suspended)
+
+
+def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
+    sign = "!" if change.blocked or change.drift else SIGNS[change.action]
+    lines = [f"{sign:>3} {change.address:<32} {_headline(change)}".rstrip()]
+    lines += [f"      {_detail(detail)}" for detail in change.details]
+    if change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}:
+        lines += [f"      {note}" for note in _stop_notes(change, steps)]
+    return lines
+
+
+def _headline(change: Change) -> str:
+    if change.blocked:
+        return f"blocked, {change.reason}: {change.blocked}"
+    if change.impact.download_bytes:
+        return f"{change.reason}, {human_bytes(change.impact.download_bytes)} to download"
+    return f"{change.reason}; drift: {change.drift}" if change.drift else change.reason
+
+
+def _detail(detail: Detail) -> str:
+    before, after = (_short(value) for value in (detail.before, detail.after))
+    mark = "  # forces restart" if detail.forces_restart else ""
+    if detail.before is None and not detail.forces_restart:
+        return f"{detail.path}: {after}"
+    return f"{detail.path}: {before} -> {after}{mark}"
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "(none)"
+    text = value.replace("\n", "\\n")
+    return text if len(text) <= _LONGEST_VALUE else f"…{text[-_LONGEST_VALUE:]}"
+
+
+def _stop_notes(change: Change, steps: Sequence[Step]) -> list[str]:
+    for step in steps:
+        drain = getattr(step.effect, "drain_s", 0.0)
+        if step.address == change.address and drain:
+            return [f"running requests get {human_seconds(drain)} to finish; longer ones are cut"]
+    return []
+
+
+def _summary_line(plan: Plan) -> str:
+    counts = plan.summary
+    line = (
+        f"Plan: {counts.add} to add, {counts.change} to change, {counts.replace} to replace, "
+        f"{counts.remove} to remove, {counts.unchanged} unchanged"
+    )
+    return f"{line}, {counts.blocked} blocked." if counts.blocked else f"{line}."
+
+
+_GATEWAY_WORDS = {
+    Action.CREATE: "start",
+    Action.UPDATE: "reload",
+    Action.REPLACE: "restart",
+    Action.DELETE: "stop",
+}
+
+
+def _after_lines(plan: Plan) -> list[str]:
+    download = [f"Download {human_bytes(plan.download_bytes)}."] if plan.download_bytes else []
+    return download + [
+        f"Gateway: {_GATEWAY_WORDS[change.action]}."
+        for change in plan.changes
+        if change.type is ResourceType.GATEWAY and change.action in _GATEWAY_WORDS
+    ]
+
+
+def plan_values(plan: Plan, guards: Sequence[Guard] = ()) -> dict[str, object]:
+    """The plan's own part of its JSON form; `app` adds time, file hash and fingerprint."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "resource_changes": [_change_values(change, plan.steps) for change in plan.changes],
+        "resource_drift": [
+            {"address": change.address, "type": change.type, "reason": change.drift}
+            for change in plan.changes
+            if change.drift
+        ],
+        "guards": [asdict(guard) for guard in guards],
+        "summary": asdict(plan.summary),
+    }
+
+
+def _change_values(change: Change, steps: Sequence[Step]) -> dict[str, object]:
+    numbers = {step.number: step.address for step in steps}
+    own = [step for step in steps if step.address == change.address]
+    needs = {numbers[need] for step in own for need in step.needs} - {change.address}
+    before = {detail.path: detail.before for detail in change.details if detail.before is not None}
+    after = {detail.path: detail.after for detail in change.details if detail.after is not None}
+    return {
+        "address": change.address,
+        "type": change.type,
+        "name": change.name,
+        "change": {
+            "actions": JSON_ACTIONS[change.action],
+            "before": before or None,
+            "after": after or None,
+            "replace_paths": [d.path for d in change.details if d.forces_restart],
+        },
+        "action_reason": change.reason,
+        "blocked": change.blocked or None,
+        "depends_on": sorted(needs),
+        "impact": asdict(change.impact),
+    }

@@ -1,0 +1,94 @@
+"""Finding and reading the desired file (or directory), and the root that it belongs to.
+
+In: what the user typed. Out: source texts and paths. A file that cannot be read is an
+`InvalidDesiredError`, so that an absent file is never taken for an empty desired state.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.core.parse import SourceText
+from reconciler.errors import Diagnostic, InvalidDesiredError, Severity, UsageError
+
+LOCK_SUFFIX = ".lock.yaml"
+
+
+def read_sources(path: Path, root: Path) -> tuple[SourceText, ...]:
+    """The file, or the `*.yaml` of the directory without its lock files, sorted by name.
+
+    Raises:
+        InvalidDesiredError: it is missing or cannot be read, or the directory holds none.
+    """
+    if path.is_dir():
+        files = _yaml_files(path)
+        if not files:
+            raise _unreadable(path, root, "the directory holds no *.yaml file")
+    else:
+        files = [path]
+    sources = []
+    for file in files:
+        try:
+            sources.append(SourceText(shown(file, root), file.read_bytes()))
+        except FileNotFoundError as error:
+            raise _unreadable(file, root, "there is no such file") from error
+        except OSError as error:
+            raise _unreadable(file, root, f"it cannot be read: {error.strerror}") from error
+    return tuple(sources)
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.glob("*.yaml") if not one.name.endswith(LOCK_SUFFIX))
+
+
+def _unreadable(path: Path, root: Path, why: str) -> InvalidDesiredError:
+    diagnostic = Diagnostic(Severity.ERROR, f"{shown(path, root)}: {why}")
+    return InvalidDesiredError((diagnostic,))
+
+
+def shown(path: Path, root: Path) -> str:
+    """A path as messages and the journal name it: relative to the root if it lies there."""
+    resolved = Path(path).absolute()
+    return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
+
+
+def find_root(path: Path) -> Path:
+    """The nearest folder upwards that holds a `desired/`, else the file's own folder."""
+    own = path.absolute().parent if not path.is_dir() else path.absolute()
+    for folder in (own, *own.parents):
+        if (folder / "desired").is_dir():
+            return folder.resolve()
+    return (own if not path.is_dir() else own.parent).resolve()
+
+
+def root_from_here(folder: Path) -> Path:
+    """The root that a verb without FILE works on: upwards from the current folder.
+
+    Raises:
+        UsageError: no folder upwards holds a `desired/`.
+    """
+    for candidate in (folder.absolute(), *folder.absolute().parents):
+        if (candidate / "desired").is_dir():
+            return candidate.resolve()
+    raise UsageError(
+        "no root here: no folder upwards holds a desired/",
+        hint="go to the root of your set-up, or name it with --root",
+    )
+
+
+def only_desired(root: Path, last_applied: str | None) -> Path:
+    """The desired file of a root: the last applied one, or the only one in `desired/`.
+
+    Raises:
+        UsageError: there is none, or several.
+    """
+    if last_applied is not None:
+        return root / last_applied
+    found = _yaml_files(root / "desired")
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.name for one in found) or "no *.yaml"
+    raise UsageError(
+        f"nothing was applied to {root} yet, and its desired/ holds {names}",
+        hint="run `llm-reconcile apply desired/FILE.yaml` first",
+    )

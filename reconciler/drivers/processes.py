@@ -1,0 +1,285 @@
+"""The server processes of one root: found by their labels, held by their slot locks.
+
+In: launches and process identities. Out: what lives, and how what died ended.
+A process is only ever signalled after its identity (pid and start ticks) was checked on an open
+pidfd. What carries no label of this root is not ours and is never touched.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.core.engine import (
+    LABEL_FILES,
+    LABEL_INSTANCE,
+    LABEL_PREFIX,
+    LABEL_ROOT,
+    LABEL_SLOT,
+    LABEL_SPEC,
+    PASSED_ENVIRONMENT,
+    SET_ENVIRONMENT,
+)
+from reconciler.core.observed import ObservedServer, ProcessRef
+from reconciler.core.plan import Launch
+from reconciler.core.site import Site
+from reconciler.core.words import InstanceName, Phase, SpecHash
+from reconciler.drivers import effects, locks, proc
+from reconciler.drivers.base import Cancel, Clock, Exit
+from reconciler.errors import EngineError
+
+LOG_LIMIT_BYTES = 50 * 2**20
+LOGS_KEPT = 5
+SLOT_WAIT_S = 5.0
+"""A slot can be held for a moment by a child that has not executed its engine yet."""
+_TAIL_BYTES = 16 * 1024
+
+
+class ServerProcesses:
+    """The real `Runtime` of `drivers.base`."""
+
+    def __init__(self, site: Site, environment: Mapping[str, str], clock: Clock) -> None:
+        self._site = site
+        self._environment = environment
+        self._clock = clock
+        self._children: dict[ProcessRef, subprocess.Popen[bytes]] = {}
+        self._log_starts: dict[ProcessRef, int] = {}
+
+    def list(self) -> tuple[ObservedServer, ...]:
+        """All live processes that carry this root's labels, sorted."""
+        labelled = {}
+        for pid in proc.own_pids():
+            env = proc.environment(pid)
+            if env.get(LABEL_ROOT) == self._site.root and LABEL_INSTANCE in env:
+                labelled[pid] = env
+        found = [self._observed(pid, env) for pid, env in labelled.items()]
+        return tuple(
+            sorted(
+                (one for one in found if one and not _is_child_of(one.ref.pid, labelled)),
+                key=lambda server: (server.instance, server.ref),
+            )
+        )
+
+    def _observed(self, pid: int, env: Mapping[str, str]) -> ObservedServer | None:
+        ref = proc.ref_of(pid)
+        if ref is None:
+            return None
+        instance, slot = InstanceName(env[LABEL_INSTANCE]), env.get(LABEL_SLOT, "a")
+        command = proc.command_line(pid)
+        argv = command[command.index("--model") :] if "--model" in command else ()
+        address = _address_of(argv)
+        base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT}
+        stopping = self._slot_note(instance, slot) == _stopping_note(ref)
+        return ObservedServer(
+            ref=ref,
+            instance=instance,
+            spec=SpecHash(env.get(LABEL_SPEC, "")),
+            phase=Phase.STOPPING if stopping else Phase.STARTING,
+            slot=slot,
+            address=address,
+            routed=_is_port(address) or self._routed_to(instance) == address,
+            argv=argv,
+            env=tuple(
+                sorted(
+                    (name, value)
+                    for name, value in env.items()
+                    if not name.startswith(LABEL_PREFIX) and name not in base
+                )
+            ),
+            files=env.get(LABEL_FILES, ""),
+            since=proc.started_at(ref, self._clock.now()),
+            memory_bytes=proc.resident_bytes(pid),
+        )
+
+    def unsettled(self) -> bool:
+        """Whether a slot is held by a process without labels: a child just before its exec."""
+        folder = f"{self._site.state}/slots/"
+        if not Path(folder).is_dir():
+            return False
+        here = os.getpid()
+        for pid in proc.own_pids():
+            if pid == here or self._site.root == proc.environment(pid).get(LABEL_ROOT):
+                continue
+            if any(path.startswith(folder) for path in proc.open_files(pid)):
+                return True
+        return False
+
+    def start(self, launch: Launch) -> ProcessRef:
+        """Start a process that holds its slot's lock for as long as it lives."""
+        site, instance = self._site, launch.instance
+        for folder in (site.sockets, f"{site.state}/empty", f"{site.root}/run"):
+            effects.make_folder(folder)
+        effects.make_folder(f"{site.root}/logs")
+        lock = self._take_slot(instance, launch.slot)
+        try:
+            effects.overwrite(site.slot_lock(instance, launch.slot), "")
+            if launch.address.startswith("unix:"):
+                # Left behind by a predecessor, it would make this start fail; we hold the slot.
+                effects.unlink(launch.address.removeprefix("unix:"))
+            log = Path(site.log_file(instance))
+            _rotate(log)
+            start = log.stat().st_size if log.exists() else 0
+            child = effects.spawn(
+                [*launch.command, *launch.argv],
+                env=self._environment_for(launch),
+                cwd=site.root,
+                log=str(log),
+                keep=(lock,),
+            )
+        except OSError as error:
+            raise EngineError(
+                f"{launch.command[0]} could not be started: {error.strerror or error}",
+                hint="is it executable, and is there memory and disk left?",
+            ) from error
+        finally:
+            os.close(lock)
+        stat = proc.read_stat(child.pid)
+        ref = ProcessRef(child.pid, stat.start_ticks if stat else 0)
+        self._children[ref], self._log_starts[ref] = child, start
+        port = "" if launch.public_port is None else str(launch.public_port)
+        effects.write_atomic(site.pid_file(instance), f"{child.pid}\n{port}\n", mode=0o644)
+        return ref
+
+    def _take_slot(self, instance: InstanceName, slot: str) -> int:
+        path = self._site.slot_lock(instance, slot)
+        deadline = self._clock.monotonic() + SLOT_WAIT_S
+        while (lock := locks.take(path)) is None:
+            if self._clock.monotonic() > deadline:
+                holders = ", ".join(str(ref.pid) for ref in proc.holders_of(path))
+                raise EngineError(
+                    f"a copy of {instance} already runs (pid {holders or 'unknown'})",
+                    hint="apply again: it will be adopted or replaced",
+                )
+            time.sleep(0.02)
+        return lock
+
+    def _environment_for(self, launch: Launch) -> dict[str, str]:
+        passed = {
+            name: self._environment[name]
+            for name in PASSED_ENVIRONMENT
+            if name in self._environment
+        }
+        return {
+            **passed,
+            # llama-server reads $XDG_CONFIG_HOME/llama.cpp/config.ini: let it find nothing.
+            "XDG_CONFIG_HOME": f"{self._site.state}/empty",
+            **dict(launch.spec.env),
+            LABEL_ROOT: self._site.root,
+            LABEL_INSTANCE: launch.instance,
+            LABEL_SPEC: launch.spec_hash,
+            LABEL_SLOT: launch.slot,
+            LABEL_FILES: launch.files,
+        }
+
+    def exited(self, server: ProcessRef, instance: InstanceName) -> Exit | None:
+        """How it ended; the exit code is known of our own children only."""
+        child = self._children.get(server)
+        code = child.poll() if child else None
+        if code is None and proc.lives(server):
+            return None
+        return Exit(code, self._tail(instance, self._log_starts.get(server, 0), 20))
+
+    def signal_stop(self, server: ProcessRef, instance: InstanceName, slot: str) -> None:
+        """TERM, once: a second one crashes llama-server, so the first is noted on the slot."""
+        if self._slot_note(instance, slot) == _stopping_note(server):
+            return
+        if proc.lives(server):
+            effects.overwrite(self._site.slot_lock(instance, slot), _stopping_note(server))
+            effects.send(server, signal.SIGTERM, proc.lives)
+
+    def kill(self, server: ProcessRef) -> None:
+        """KILL to its group."""
+        effects.kill_group(server, proc.lives)
+
+    def wait_gone(self, server: ProcessRef, timeout: float, cancel: Cancel) -> bool:
+        """Wait for its end, and reap it if it is our child."""
+        gone = proc.wait_gone(server, timeout, cancel)
+        child = self._children.get(server)
+        if gone and child:
+            child.wait()
+        return gone
+
+    def route(self, instance: InstanceName, address: str) -> None:
+        """Swap the stable name; nginx follows it at its next connect, without a reload."""
+        if not _is_port(address) and self._routed_to(instance) != address:
+            effects.swap_link(self._site.route(instance), Path(address).name)
+
+    def unroute(self, instance: InstanceName, address: str) -> None:
+        """Take the stable name away, if it is still this server's."""
+        if not _is_port(address) and self._routed_to(instance) == address:
+            effects.unlink(self._site.route(instance))
+
+    def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
+        """Remove its socket and, if it is still its own, its pid file."""
+        if not _is_port(address):
+            effects.unlink(address.removeprefix("unix:"))
+        pid_file = Path(self._site.pid_file(instance))
+        try:
+            own = pid_file.read_text(encoding="ascii").split("\n", 1)[0] == str(server.pid)
+        except OSError:
+            own = False
+        if own:
+            effects.unlink(pid_file)
+
+    def log_tail(self, instance: InstanceName, lines: int) -> str:
+        """The last lines of its log."""
+        return self._tail(instance, 0, lines)
+
+    def _tail(self, instance: InstanceName, start: int, lines: int) -> str:
+        try:
+            with Path(self._site.log_file(instance)).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(start if start <= size else 0, size - _TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _routed_to(self, instance: InstanceName) -> str:
+        try:
+            target = Path(self._site.route(instance)).readlink()
+        except OSError:
+            return ""
+        return f"unix:{self._site.sockets}/{target.name}"
+
+    def _slot_note(self, instance: InstanceName, slot: str) -> str:
+        try:
+            return Path(self._site.slot_lock(instance, slot)).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+
+def _stopping_note(server: ProcessRef) -> str:
+    return f"stopping {server.pid} {server.start_ticks}\n"
+
+
+def _is_port(address: str) -> bool:
+    return not address.startswith("unix:")
+
+
+def _address_of(argv: tuple[str, ...]) -> str:
+    values = dict(itertools.pairwise(argv))
+    host = values.get("--host", "127.0.0.1")
+    return f"unix:{host}" if host.endswith(".sock") else f"{host}:{values.get('--port', '8080')}"
+
+
+def _is_child_of(pid: int, labelled: Mapping[int, Mapping[str, str]]) -> bool:
+    """A helper process of an engine inherits its labels; only the engine itself counts."""
+    stat = proc.read_stat(pid)
+    return stat is not None and stat.parent in labelled
+
+
+def _rotate(log: Path) -> None:
+    """Before a start, move a full log aside: NAME.log.1 is the newest of the old ones."""
+    if not log.exists() or log.stat().st_size < LOG_LIMIT_BYTES:
+        return
+    for number in range(LOGS_KEPT - 1, 0, -1):
+        older = log.with_name(f"{log.name}.{number}")
+        if older.exists():
+            effects.rename(older, log.with_name(f"{log.name}.{number + 1}"))
+    effects.rename(log, log.with_name(f"{log.name}.1"))

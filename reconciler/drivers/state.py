@@ -1,0 +1,135 @@
+"""The state folder of one root: the journal and the run lock.
+
+In: the site. Out: `Journal`, the lock as a context. It holds what must survive a `git clean` and
+has no process to live on; identities live on the processes, so losing this folder stops nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from reconciler.core.observed import Journal, LastExit, Suspension
+from reconciler.core.site import SOCKET_PATH_LIMIT
+from reconciler.core.words import InstanceName, ModelName, SpecHash
+from reconciler.drivers import effects, locks, proc
+from reconciler.errors import LockHeldError, StateFolderError
+
+_LONGEST_SOCKET_NAME = len("/s/12345678-123456.a.sock")
+
+
+def state_folder(root: str, environment: Mapping[str, str]) -> str:
+    """`${XDG_STATE_HOME:-~/.local/state}/llm-reconcile/<12 hex of the root's real path>`.
+
+    Raises:
+        StateFolderError: unix sockets would not fit under it.
+    """
+    home = environment.get("HOME") or str(Path.home())
+    base = environment.get("XDG_STATE_HOME") or f"{home}/.local/state"
+    folder = f"{base}/llm-reconcile/{hashlib.sha256(root.encode()).hexdigest()[:12]}"
+    if len(folder.encode()) + _LONGEST_SOCKET_NAME > SOCKET_PATH_LIMIT:
+        raise StateFolderError(
+            f"the state folder's path is too long for unix sockets: {folder}",
+            hint="set XDG_STATE_HOME to a shorter path",
+        )
+    return folder
+
+
+class StateFolder:
+    """The real `State` of `drivers.base`."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def check(self) -> None:
+        """Make sure that the folder, if it is there, is ours alone.
+
+        Raises:
+            StateFolderError: it belongs to another user.
+        """
+        try:
+            owner = self._folder.stat().st_uid
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StateFolderError(f"{self._folder}: {error.strerror}") from error
+        if owner != os.geteuid():
+            raise StateFolderError(
+                f"{self._folder} belongs to another user (uid {owner})",
+                hint="run as that user, or set XDG_STATE_HOME to a folder of your own",
+            )
+
+    def boot_id(self) -> str:
+        """The kernel's identity of this boot."""
+        return proc.boot_id()
+
+    def read(self) -> Journal:
+        """The journal; empty when there is none."""
+        path = self._folder / "journal.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return Journal(
+                desired=values["desired"],
+                protected=frozenset(ModelName(name) for name in values["protected"]),
+                suspended={
+                    ModelName(name): Suspension(**value)
+                    for name, value in values["suspended"].items()
+                },
+                last_exits={
+                    InstanceName(name): LastExit(
+                        value["at"], value["reason"], SpecHash(value["spec"])
+                    )
+                    for name, value in values["last_exits"].items()
+                },
+            )
+        except FileNotFoundError:
+            return Journal()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StateFolderError(
+                f"{path} cannot be read: {error}",
+                hint="remove it: suspensions and the memory of the last applied file are lost",
+            ) from error
+
+    def write(self, journal: Journal) -> None:
+        """Replace the journal, if it differs."""
+        if journal == self.read():
+            return
+        effects.make_folder(self._folder)
+        values = asdict(journal) | {"protected": sorted(journal.protected)}
+        text = json.dumps(values, indent=1, sort_keys=True)
+        effects.write_atomic(self._folder / "journal.json", text + "\n")
+
+    @contextlib.contextmanager
+    def run_lock(self, timeout: float) -> Iterator[None]:
+        """Hold the run lock while effects run; it dies with us and nobody inherits it."""
+        effects.make_folder(self._folder)
+        path = str(self._folder / "run.lock")
+        deadline = time.monotonic() + timeout
+        while (lock := locks.take(path)) is None:
+            if time.monotonic() >= deadline:
+                raise LockHeldError(
+                    f"another run is at work on this root: {_holder(path)}",
+                    hint="wait for it to end, or look at `llm-reconcile status`",
+                )
+            time.sleep(0.05)
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+
+def _holder(path: str) -> str:
+    holders = [f"pid {ref.pid} ({_words(ref.pid)})" for ref in proc.holders_of(path)]
+    return ", ".join(holders) or "it has just ended"
+
+
+def _words(pid: int) -> str:
+    """A command line without the interpreter and the folders: `llm-reconcile apply x.yaml`."""
+    words = [Path(word).name if word.startswith("/") else word for word in proc.command_line(pid)]
+    return " ".join(words[1:] if words and words[0].startswith("python") else words)[:80]

@@ -1,0 +1,39 @@
+"""The gateway's templates: the shipped ones, a root's own in their place.
+
+In: the root. Out: file name -> text. A root's own `templates/NAME` wins file by file; names that
+are not shipped are none of the gateway's business. It only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import reconciler
+from reconciler.errors import GatewayError
+
+NAMES = ("nginx.conf.j2", "router.js.j2", "index.html")
+
+
+def shipped_folder() -> Path:
+    """Where the shipped templates lie: in the package (a wheel), or beside it (a checkout)."""
+    package = Path(reconciler.__file__).parent
+    inside = package / "templates"
+    return inside if inside.is_dir() else package.parent / "templates"
+
+
+def load_templates(root: str | Path) -> Mapping[str, str]:
+    """Read all templates of a root.
+
+    Raises:
+        GatewayError: one cannot be read.
+    """
+    return {name: _read(Path(root) / "templates" / name, name) for name in NAMES}
+
+
+def _read(own: Path, name: str) -> str:
+    path = own if own.is_file() else shipped_folder() / name
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GatewayError(f"the template {path} cannot be read: {error}") from error

@@ -1,0 +1,250 @@
+"""Execute: walk a plan's graph and make its effects happen. It takes no decisions.
+
+In: a plan, the drivers, a cancel signal. Out: one result a step, and events on the way.
+A failed step skips those that need it; everything else goes on. Steps run at once, each in its
+own daemon thread, as soon as all they need is done. A cancelled run starts no further step.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.core.causes import explain
+from reconciler.core.observed import ProcessRef
+from reconciler.core.plan import (
+    ApplyGateway,
+    AwaitReady,
+    FetchFiles,
+    Plan,
+    StartServer,
+    Step,
+    StopGateway,
+    StopServer,
+)
+from reconciler.core.words import InstanceName
+from reconciler.drivers.base import Cancel, Drivers, Health
+from reconciler.errors import EngineError, InterruptedRunError, ReconcileError, StepError
+
+POLL_FIRST_S, POLL_LONGEST_S = 0.01, 0.25
+KILL_WAIT_S = 5.0
+PROGRESS_EVERY_S = 1.0
+LOG_LINES = 10
+
+
+class Outcome(StrEnum):
+    """How a step ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step's end."""
+
+    step: Step
+    outcome: Outcome
+    reason: str = ""
+    hint: str = ""
+    log_tail: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something to tell about a running step: it began, or what it is at."""
+
+    step: Step
+    text: str
+    seconds: float
+
+
+Report = Callable[[Progress | StepResult], None]
+
+
+class StartFailedError(EngineError):
+    """A server died while it was starting; carries the end of its log."""
+
+    def __init__(self, message: str, log_tail: str, *, retryable: bool) -> None:
+        super().__init__(message, retryable=retryable)
+        self.log_tail = log_tail
+
+
+def execute(plan: Plan, drivers: Drivers, report: Report, cancel: Cancel) -> tuple[StepResult, ...]:
+    """Run all steps; returns their results in the plan's order."""
+    waiting = {step.number: step for step in plan.steps}
+    results: dict[int, StepResult] = {}
+    done: queue.Queue[StepResult] = queue.Queue()
+    running = 0
+    while waiting or running:
+        for step in [one for one in waiting.values() if _is_decided(one, results, cancel)]:
+            del waiting[step.number]
+            skipped = _skipped(step, results, cancel)
+            if skipped:
+                results[step.number] = skipped
+                report(skipped)
+                continue
+            running += 1
+            worker = _Worker(step, drivers, report, cancel)
+            threading.Thread(target=worker.run, args=(done,), daemon=True).start()
+        if not running:
+            continue
+        try:
+            # A short time-out lets the main thread notice signals.
+            result = done.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        running -= 1
+        results[result.step.number] = result
+        report(result)
+    return tuple(results[step.number] for step in plan.steps)
+
+
+def _is_decided(step: Step, results: dict[int, StepResult], cancel: Cancel) -> bool:
+    return cancel.is_set() or all(need in results for need in step.needs)
+
+
+def _skipped(step: Step, results: dict[int, StepResult], cancel: Cancel) -> StepResult | None:
+    if cancel.is_set():
+        return StepResult(step, Outcome.CANCELLED, "interrupted before it began")
+    failed = [need for need in step.needs if results[need].outcome is not Outcome.DONE]
+    if failed:
+        first = results[failed[0]].step
+        return StepResult(step, Outcome.SKIPPED, f"needs #{first.number} ({first.address})")
+    return None
+
+
+class _Worker:
+    """One step in its thread."""
+
+    def __init__(self, step: Step, drivers: Drivers, report: Report, cancel: Cancel) -> None:
+        self._step = step
+        self._drivers = drivers
+        self._report = report
+        self._cancel = cancel
+        self._began = drivers.clock.monotonic()
+
+    def run(self, done: queue.Queue[StepResult]) -> None:
+        """Do it, and put the result on the queue, whatever happens."""
+        outcome, reason, hint, tail = Outcome.DONE, "", "", ""
+        try:
+            self._perform()
+        except InterruptedRunError as error:
+            outcome, reason = Outcome.CANCELLED, error.message
+        except ReconcileError as error:
+            outcome, reason, hint = Outcome.FAILED, error.message, error.hint
+            tail = error.log_tail if isinstance(error, StartFailedError) else ""
+        except Exception as error:  # noqa: BLE001 - the worker boundary: one step, not the run
+            outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
+        done.put(StepResult(self._step, outcome, reason, hint, tail, self._elapsed()))
+
+    def _elapsed(self) -> float:
+        return self._drivers.clock.monotonic() - self._began
+
+    def _tell(self, text: str) -> None:
+        self._report(Progress(self._step, text, self._elapsed()))
+
+    def _perform(self) -> None:
+        effect, drivers = self._step.effect, self._drivers
+        match effect:
+            case FetchFiles():
+                self._tell(f"downloading from {effect.repo}")
+                drivers.files.fetch(effect, self._fetched, self._cancel)
+            case StopServer():
+                self._stop(effect)
+            case StartServer():
+                self._start(effect)
+            case AwaitReady():
+                self._until_ready(effect.server, effect.instance, effect.address, effect.startup_s)
+                drivers.runtime.route(effect.instance, effect.address)
+            case ApplyGateway():
+                drivers.gateway.apply(effect, self._cancel)
+            case StopGateway():
+                self._tell("stopping nginx")
+                drivers.gateway.stop(effect, self._cancel)
+
+    def _start(self, effect: StartServer) -> None:
+        self._tell("starting")
+        launch, runtime = effect.launch, self._drivers.runtime
+        server = runtime.start(launch)
+        try:
+            self._until_ready(server, launch.instance, launch.address, effect.startup_s)
+        except StartFailedError:
+            if effect.end_if_late:
+                runtime.kill(server)
+                runtime.wait_gone(server, KILL_WAIT_S, threading.Event())
+                runtime.forget(server, launch.instance, launch.address)
+            raise
+        runtime.route(launch.instance, launch.address)
+
+    def _fetched(self, done: int, total: int) -> None:
+        self._tell(f"downloaded {done / 2**30:.1f} of {total / 2**30:.1f} GiB")
+
+    def _until_ready(
+        self, server: ProcessRef, instance: InstanceName, address: str, budget_s: float
+    ) -> None:
+        runtime, pause, told = self._drivers.runtime, POLL_FIRST_S, 0.0
+        while True:
+            health = self._drivers.prober.health(address)
+            if health is Health.READY:
+                return
+            ended = runtime.exited(server, instance)
+            if ended:
+                runtime.forget(server, instance, address)
+                cause = explain(ended.code, ended.log_tail)
+                message = f"it died while loading: {cause.reason}"
+                raise StartFailedError(message, ended.log_tail, retryable=not cause.final)
+            if self._elapsed() > budget_s:
+                tail = runtime.log_tail(instance, LOG_LINES)
+                message = f"not ready after {budget_s:.0f} s (probe.startup); it still runs"
+                raise StartFailedError(message, tail, retryable=True)
+            if self._elapsed() - told >= PROGRESS_EVERY_S:
+                told = self._elapsed()
+                self._tell("loading" if health is Health.LOADING else f"waiting ({health})")
+            if self._cancel.wait(pause):
+                raise InterruptedRunError("interrupted while it loads; it goes on loading")
+            pause = min(pause * 1.5, POLL_LONGEST_S)
+
+    def _stop(self, effect: StopServer) -> None:
+        """Out of nginx, drain, TERM, grace, KILL of the group; then tidy up."""
+        runtime, server = self._drivers.runtime, effect.server
+        if effect.unroute:
+            runtime.unroute(effect.instance, effect.address)
+        try:
+            self._drain(effect)
+        except InterruptedRunError:
+            if effect.unroute:
+                runtime.route(effect.instance, effect.address)
+            raise
+        self._tell("stopping")
+        runtime.signal_stop(server, effect.instance, effect.slot)
+        # From here on it must end: a cancelled wait would leave a server that serves nobody.
+        never = threading.Event()
+        if not runtime.wait_gone(server, effect.grace_s, never):
+            self._tell(f"still there after {effect.grace_s:.0f} s: killing")
+            runtime.kill(server)
+            if not runtime.wait_gone(server, KILL_WAIT_S, never):
+                raise StepError(f"pid {server.pid} did not end, not even by KILL")
+        runtime.forget(server, effect.instance, effect.address)
+
+    def _drain(self, effect: StopServer) -> None:
+        """Wait until two looks in a row find no request; a request may be on its way in."""
+        idle, told, pause = 0, -PROGRESS_EVERY_S, 0.03
+        began = self._elapsed()
+        while self._elapsed() - began < effect.drain_s:
+            count = self._drivers.prober.in_flight(effect.address)
+            idle = idle + 1 if not count else 0
+            if idle >= 2:
+                return
+            if count and self._elapsed() - told >= PROGRESS_EVERY_S:
+                told = self._elapsed()
+                self._tell(f"draining, {count} running")
+            if self._cancel.wait(pause):
+                raise InterruptedRunError("interrupted while draining; it serves on")
+            pause = min(pause * 1.5, POLL_LONGEST_S)

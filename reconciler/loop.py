@@ -1,0 +1,150 @@
+"""The loop: observe -> plan -> guard -> execute, once for a verb.
+
+In: a workspace's drivers, the desired state, what the operator allows. Out: a `Round` (what would
+happen) and an `ApplyReport` (what did). It prints nothing and asks nobody; `cli` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from reconciler.core.desired import DesiredState
+from reconciler.core.guards import Allowed, guard
+from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
+from reconciler.core.obstacles import Marks
+from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer
+from reconciler.core.planner import make_plan, restrict
+from reconciler.core.resolve import model_of
+from reconciler.core.site import Site
+from reconciler.core.words import ModelName, ModelState
+from reconciler.drivers.base import Cancel, Drivers
+from reconciler.execute import Outcome, Report, StepResult, execute
+from reconciler.observe import observe
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The desired state with the positions of its parts."""
+
+    desired: DesiredState
+    marks: Marks
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One look at the machine and what it leads to."""
+
+    observed: ObservedState
+    plan: Plan
+    guards: tuple[Guard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What a run did."""
+
+    results: tuple[StepResult, ...]
+    blocked: tuple[Change, ...]
+
+    @property
+    def failed(self) -> tuple[StepResult, ...]:
+        """Steps that did not end well."""
+        return tuple(one for one in self.results if one.outcome is not Outcome.DONE)
+
+    @property
+    def converged(self) -> bool:
+        """Everything is as wanted."""
+        return not self.failed and not self.blocked
+
+
+def look(
+    wanted: Wanted,
+    site: Site,
+    drivers: Drivers,
+    allowed: Allowed,
+    only: frozenset[ModelName] | None = None,
+) -> Round:
+    """Observe, plan and guard. Changes nothing."""
+    observed = observe(wanted.desired, drivers)
+    plan = make_plan(wanted.desired, site, observed, wanted.marks)
+    if only is not None:
+        plan = restrict(plan, only)
+    return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
+
+
+def carry_out(
+    wanted: Wanted, seen: Round, drivers: Drivers, report: Report, cancel: Cancel
+) -> ApplyReport:
+    """Execute a round's plan and note what must be remembered. The caller holds the run lock."""
+    if seen.plan.is_noop:
+        return ApplyReport((), seen.plan.blocked)
+    results = execute(seen.plan, drivers, report, cancel)
+    journal = _with_exits(drivers.state.read(), results, drivers.clock.now())
+    drivers.state.write(journal)
+    _publish(wanted, drivers, seen.observed)
+    return ApplyReport(results, seen.plan.blocked)
+
+
+def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
+    """Note which file this root follows, and what it protects."""
+    protected = frozenset(
+        ModelName(name) for name, model in wanted.desired.models.items() if model.protect
+    )
+    drivers.state.write(replace(drivers.state.read(), desired=site.desired, protected=protected))
+
+
+def suspend(drivers: Drivers, models: Iterable[ModelName], reason: str) -> None:
+    """Note that an operator stopped these models; every plan shows it until `resume`."""
+    journal = drivers.state.read()
+    new = {name: Suspension(drivers.clock.now(), reason) for name in models}
+    drivers.state.write(replace(journal, suspended={**new, **journal.suspended}))
+
+
+def resume(drivers: Drivers, models: Iterable[ModelName]) -> None:
+    """End the suspension of these models."""
+    journal, ended = drivers.state.read(), set(models)
+    kept = {name: one for name, one in journal.suspended.items() if name not in ended}
+    drivers.state.write(replace(journal, suspended=kept))
+
+
+def nothing_wanted(desired: DesiredState) -> DesiredState:
+    """The desired state of `down`: no server, no nginx; drain and grace of each still count."""
+    models = {
+        name: model.model_copy(update={"state": ModelState.ABSENT})
+        for name, model in desired.models.items()
+    }
+    return desired.model_copy(update={"models": models, "gateway": None})
+
+
+def _with_exits(journal: Journal, results: tuple[StepResult, ...], now: float) -> Journal:
+    """Remember why starts failed, forget it where one succeeded."""
+    exits = dict(journal.last_exits)
+    for result in results:
+        match result.step.effect:
+            case StartServer(launch=launch) if result.outcome is Outcome.FAILED:
+                exits[launch.instance] = LastExit(now, result.reason, launch.spec_hash)
+            case StartServer(launch=launch) if result.outcome is Outcome.DONE:
+                exits.pop(launch.instance, None)
+            case AwaitReady(instance=instance) if result.outcome is Outcome.DONE:
+                exits.pop(instance, None)
+            case _:
+                pass
+    return replace(journal, last_exits=exits)
+
+
+def _publish(wanted: Wanted, drivers: Drivers, before: ObservedState) -> None:
+    """Tell the gateway's /api/models what it cannot ask the servers."""
+    sizes = {name: files.size for name, files in before.files.items()}
+    drivers.gateway.publish(
+        {
+            server.instance: {
+                "since": round(server.since),
+                "size_bytes": sizes.get(model_of(server.instance)),
+                "restarts": None,
+                "reason": None,
+            }
+            for server in drivers.runtime.list()
+            if model_of(server.instance) in wanted.desired.models
+        }
+    )

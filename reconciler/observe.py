@@ -1,0 +1,111 @@
+"""Observe: ask every driver once, and freeze what they saw.
+
+In: the desired state (to know which files and ports matter) and the drivers. Out: one
+`ObservedState`. It changes nothing and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from reconciler.core.desired import DesiredState
+from reconciler.core.observed import ObservedFiles, ObservedGateway, ObservedServer, ObservedState
+from reconciler.core.resolve import LOOPBACK, instance_names, model_of
+from reconciler.core.words import ModelName, ModelState, Phase
+from reconciler.drivers.base import Cancel, Drivers, Health
+
+PARALLEL_FILES = 8
+SETTLE_S = 5.0
+
+_PHASES = {
+    Health.READY: Phase.READY,
+    Health.LOADING: Phase.STARTING,
+    # It lives and nobody listens yet: it has just been started, or its engine loads first.
+    Health.REFUSED: Phase.STARTING,
+    Health.SILENT: Phase.UNHEALTHY,
+}
+
+
+def settle(drivers: Drivers, cancel: Cancel) -> None:
+    """Wait out the moment between a start's fork and exec, left behind by a killed run.
+
+    Such a child holds its slot and carries no label yet; without this it would be overlooked.
+    """
+    deadline = drivers.clock.monotonic() + SETTLE_S
+    while drivers.runtime.unsettled() and drivers.clock.monotonic() < deadline:
+        if cancel.wait(0.02):
+            return
+
+
+def observe(desired: DesiredState, drivers: Drivers) -> ObservedState:
+    """Take one picture of the machine."""
+    servers = observe_servers(drivers)
+    gateway = drivers.gateway.observe()
+    wanted = desired.gateway.nginx if desired.gateway else "auto"
+    nginx, nginx_reason = drivers.gateway.locate(wanted)
+    return ObservedState(
+        boot_id=drivers.state.boot_id(),
+        servers=servers,
+        gateway=gateway,
+        nginx=nginx,
+        nginx_reason=nginx_reason,
+        ports=drivers.ports.holders(_ports(desired), _ours(servers, gateway)),
+        files=_files(desired, drivers, servers),
+        engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
+        journal=drivers.state.read(),
+        disk_free_bytes=drivers.files.disk_free(),
+        templates=drivers.templates,
+    )
+
+
+def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
+    """The live servers with their phases."""
+    servers = drivers.runtime.list()
+    health = drivers.prober.health_all(
+        server.address for server in servers if server.phase is not Phase.STOPPING
+    )
+    return tuple(
+        server
+        if server.phase is Phase.STOPPING
+        else replace(server, phase=_PHASES[health[server.address]])
+        for server in servers
+    )
+
+
+def _files(
+    desired: DesiredState, drivers: Drivers, servers: tuple[ObservedServer, ...]
+) -> Mapping[ModelName, ObservedFiles]:
+    """Headers are read only of models that do not run: what runs was loaded already."""
+    running = {model_of(server.instance) for server in servers}
+    wanted = {
+        ModelName(name): model
+        for name, model in desired.models.items()
+        if model.state is not ModelState.ABSENT
+    }
+    if not wanted:
+        return {}
+    with ThreadPoolExecutor(min(PARALLEL_FILES, len(wanted))) as pool:
+        found = {
+            name: pool.submit(drivers.files.inspect, model, deep=name not in running)
+            for name, model in wanted.items()
+        }
+    return {name: future.result() for name, future in found.items()}
+
+
+def _ports(desired: DesiredState) -> Mapping[int, str]:
+    """The ports that the desired state listens on, with the host."""
+    host = desired.gateway.host if desired.gateway else LOOPBACK
+    ports = {
+        model.port: host
+        for name, model in desired.models.items()
+        if model.port is not None and instance_names(ModelName(name), model)
+    }
+    return {**ports, desired.gateway.port: host} if desired.gateway else ports
+
+
+def _ours(servers: tuple[ObservedServer, ...], gateway: ObservedGateway) -> Mapping[int, str]:
+    ours = {server.ref.pid: str(server.instance) for server in servers}
+    masters = [gateway.master] if gateway.master else []
+    return ours | {ref.pid: "gateway" for ref in [*masters, *gateway.orphans]}
