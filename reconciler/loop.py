@@ -57,6 +57,11 @@ class ApplyReport:
         """Everything is as wanted."""
         return not self.failed and not self.blocked
 
+    @property
+    def started(self) -> bool:
+        """Some server was started or waited for."""
+        return any(isinstance(one.step.effect, StartServer | AwaitReady) for one in self.results)
+
 
 def look(
     wanted: Wanted,

@@ -32,6 +32,7 @@ from reconciler.cli.verbs import (
 )
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
+from reconciler.core.planner import with_reason
 from reconciler.core.present import plan_text
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, UsageError
@@ -67,7 +68,8 @@ class Run:
     allowed: Allowed
     yes: bool
     lock_timeout: float
-    remember: bool = True
+    why: str = ""
+    """The reason of every removal, where it is not the file's."""
     question: str = "Do you want to make these changes? (yes/no)"
 
 
@@ -170,7 +172,7 @@ def down(
         allowed,
         yes,
         lock_timeout,
-        remember=False,
+        why="down",
         question="Do you want to stop all this? (yes/no)",
     )
     return perform(run, output)
@@ -215,7 +217,8 @@ def perform(run: Run, output: Output) -> ExitCode:
 
 
 def _look(run: Run) -> Round:
-    return look(run.wanted, run.workspace.site, run.drivers, run.allowed)
+    seen = look(run.wanted, run.workspace.site, run.drivers, run.allowed)
+    return replace(seen, plan=with_reason(seen.plan, run.why)) if run.why else seen
 
 
 def _show(seen: Round, run: Run, output: Output) -> None:
@@ -243,7 +246,7 @@ def _approval(run: Run, seen: Round) -> Allowed:
 
 
 def _carry_out(run: Run, seen: Round, output: Output, interrupt: Interrupt) -> ExitCode:
-    if run.remember and not seen.guards:
+    if not run.why and not seen.guards:
         remember_file(run.wanted, run.workspace.site, run.drivers)
     report = carry_out(run.wanted, seen, run.drivers, Reporter(output), interrupt.event)
     return finish(run.wanted.desired, report, output, interrupt)
@@ -263,9 +266,8 @@ def finish(
     if not report.converged:
         output.talk("\nNot all is as wanted. Mend the above and apply again.")
         return ExitCode.NOT_CONVERGED
-    if report.results and desired.models and not output.json:
+    if report.started and not output.json:
         if desired.gateway:
             output.talk(f"Ready. Gateway: http://{desired.gateway.listen}")
-        if any(model.state == "running" for model in desired.models.values()):
-            output.talk("Nothing watches over this: if a server dies, apply again.")
+        output.talk("Nothing watches over this: if a server dies, apply again.")
     return ExitCode.OK

@@ -123,7 +123,11 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         if not output.quiet:
             output.plan(plan_text(seen.plan))
         report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
-        return finish(wanted.desired, report, output, interrupt)
+        code = finish(wanted.desired, report, output, interrupt)
+        if request.stop_reason is not None and code is ExitCode.OK:
+            again = "--all" if request.all_models else request.name
+            output.talk(f"Stopped until `llm-reconcile start {again}`.")
+        return code
 
 
 def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from traceback import walk_tb
 from typing import NamedTuple
 
-from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import (
+    Environment,
+    FunctionLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+)
 from jinja2.sandbox import SandboxedEnvironment
 
 from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model
@@ -167,6 +173,7 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
     environment = SandboxedEnvironment(
         loader=FunctionLoader(lambda name: _source(name, templates)),
         undefined=StrictUndefined,
+        # Not HTML: each value is checked below, or goes through tojson.
         autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -179,7 +186,7 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
         "body_megabytes": ROUTED_BODY_MEGABYTES,
     }
     texts = {
-        name.removesuffix(".j2"): _render(environment, name, context)
+        name.removesuffix(".j2"): _render(environment, name, templates, context)
         if name.endswith(".j2")
         else text
         for name, text in sorted(templates.items())
@@ -193,25 +200,27 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
 
 
 def _source(name: str, templates: Mapping[str, str]) -> tuple[str, str, None] | None:
-    # Named as its own file, so that an error's traceback says the template and the line.
+    # With its own name as its file's, so that a traceback tells the template and the line.
     return (templates[name], name, None) if name in templates else None
 
 
-def _render(environment: SandboxedEnvironment, name: str, context: Mapping[str, object]) -> str:
+def _render(
+    environment: Environment, name: str, templates: Mapping[str, str], context: Mapping[str, object]
+) -> str:
     try:
         return environment.get_template(name).render(context)
     except TemplateSyntaxError as error:
-        place = f"templates/{error.name}:{error.lineno}"
-        raise _broken(place, error) from error
+        raise _broken(f"{error.name}:{error.lineno}", error) from error
     except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-        lines = [line for file, line in frames if file == name]
-        raise _broken(f"templates/{name}:{lines[-1] if lines else 1}", error) from error
+        frames = ((frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__))
+        # The innermost frame that is a template's.
+        places = [f"{file}:{line}" for file, line in frames if file in templates]
+        raise _broken(places[-1] if places else name, error) from error
 
 
 def _broken(place: str, error: Exception) -> GatewayError:
     return GatewayError(
-        f"{place}: {error}",
+        f"templates/{place}: {error}",
         hint="Mend the template, or remove it from the root to use the shipped one.",
         retryable=False,
     )

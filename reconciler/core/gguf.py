@@ -7,7 +7,7 @@ The layout is ggml's docs/gguf.md, version 2 and 3. It reads no weights and need
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from typing import Protocol
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
@@ -58,18 +58,33 @@ class GgufError(ValueError):
     """Not a GGUF file, or cut off inside its header."""
 
 
+class Bytes(Protocol):
+    """What can be read here: `bytes`, or a memory map of a file."""
+
+    def __len__(self) -> int:
+        """Its length."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """A copy of a part."""
+        ...
+
+
 class _Reader:
-    def __init__(self, data: Sequence[int] | bytes | memoryview) -> None:
-        self._data = memoryview(data)  # type: ignore[arg-type]  # mmap is a buffer, typeshed lacks it
+    def __init__(self, data: Bytes) -> None:
+        self._data = data
         self.offset = 0
 
-    def take(self, size: int) -> memoryview:
-        end = self.offset + size
-        if end > len(self._data):
+    def skip(self, size: int) -> int:
+        """Move on, and return where the part began."""
+        begin, self.offset = self.offset, self.offset + size
+        if self.offset > len(self._data):
             raise GgufError("the file ends inside its header")
-        part = self._data[self.offset : end]
-        self.offset = end
-        return part
+        return begin
+
+    def take(self, size: int) -> bytes:
+        begin = self.skip(size)
+        return self._data[begin : self.offset]
 
     def u32(self) -> int:
         return int(struct.unpack("<I", self.take(4))[0])
@@ -78,25 +93,25 @@ class _Reader:
         return int(struct.unpack("<Q", self.take(8))[0])
 
     def text(self) -> bytes:
-        return bytes(self.take(self.u64()))
+        return self.take(self.u64())
 
     def skip_value(self, kind: int) -> None:
         if kind == _STRING:
-            self.take(self.u64())
+            self.skip(self.u64())
         elif kind == _ARRAY:
             inner, count = self.u32(), self.u64()
             if inner in _FIXED_SIZES:
-                self.take(_FIXED_SIZES[inner] * count)
+                self.skip(_FIXED_SIZES[inner] * count)
             else:
                 for _ in range(count):
                     self.skip_value(inner)
         elif kind in _FIXED_SIZES:
-            self.take(_FIXED_SIZES[kind])
+            self.skip(_FIXED_SIZES[kind])
         else:
             raise GgufError(f"its header has a value of the unknown kind {kind}")
 
 
-def least_size(data: bytes | memoryview) -> int:
+def least_size(data: Bytes) -> int:
     """The least size in bytes that a file with this header can have.
 
     Exact for all tensor types in `BLOCKS`; a tensor of a newer type counts as one byte.
@@ -105,7 +120,7 @@ def least_size(data: bytes | memoryview) -> int:
         GgufError: the data is no GGUF header, or ends inside it.
     """
     reader = _Reader(data)
-    if len(data) < len(MAGIC) or bytes(reader.take(4)) != MAGIC:
+    if len(data) < len(MAGIC) or reader.take(4) != MAGIC:
         raise GgufError("it is not a GGUF file")
     version = reader.u32()
     if version not in {2, 3}:

@@ -155,7 +155,9 @@ def _plan_files(draft: Draft, desired: DesiredState, observed: ObservedState) ->
                 impact=Impact(download_bytes=files.missing_bytes),
             )
         elif files.status is not FileStatus.PRESENT:
-            change = replace(change, reason=files.reason, blocked=files.reason)
+            # A model with instances says it there; twice would only be noise.
+            blocked = "" if instance_names(name, model) else files.reason
+            change = replace(change, reason=files.reason, blocked=blocked)
         draft.changes.append(change)
 
 
@@ -343,3 +345,12 @@ def _concerns(change: Change, models: frozenset[ModelName]) -> bool:
     if change.type is ResourceType.GATEWAY:
         return change.action is Action.CREATE
     return model_of(InstanceName(change.name)) in models
+
+
+def with_reason(plan: Plan, reason: str) -> Plan:
+    """The same plan, with another reason for all that is removed."""
+    changes = (
+        replace(change, reason=reason) if change.action is Action.DELETE else change
+        for change in plan.changes
+    )
+    return replace(plan, changes=tuple(changes))

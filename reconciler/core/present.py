@@ -88,7 +88,8 @@ def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
 
 def _headline(change: Change) -> str:
     if change.blocked:
-        return f"blocked, {change.reason}: {change.blocked}"
+        stays = f", {change.reason}" if change.reason != change.blocked else ""
+        return f"blocked{stays}: {change.blocked}"
     if change.impact.download_bytes:
         return f"{change.reason}, {human_bytes(change.impact.download_bytes)} to download"
     return f"{change.reason}; drift: {change.drift}" if change.drift else change.reason

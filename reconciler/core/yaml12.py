@@ -299,7 +299,8 @@ class _Builder:
 
     def _scalar(self, event: _Event) -> None:
         mark, text = event.start_mark, event.value
-        node = ScalarNode(self.name, mark.line + 1, mark.column + 1, text, event.implicit[0])
+        plain = event.implicit[0] and event.tag is None
+        node = ScalarNode(self.name, mark.line + 1, mark.column + 1, text, plain)
         node.size += len(text) // 100
         if event.tag is not None and event.tag not in _STR_TAGS:
             self._refuse_tag(node, event.tag)

@@ -104,11 +104,7 @@ def _defect(path: Path, size: int) -> str:
         return f"{path} is empty"
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            view = memoryview(data)
-            try:
-                least = least_size(view)
-            finally:
-                view.release()
+            least = least_size(data)
     except GgufError as error:
         return f"{path}: {error}"
     except OSError as error:

@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not path.endswith("/break"):
             self._reply(200, {"backend": self.server.name, "bytes": len(body)})
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = _answer  # noqa: N815 - the base's names
 
     def _reply(self, status: int, value: object) -> None:
         data = json.dumps(value).encode()
@@ -263,7 +263,7 @@ class Rig:
 
 @contextlib.contextmanager
 def rig() -> Iterator[Rig]:
-    folder = tempfile.mkdtemp(prefix="lr", dir="/tmp")  # noqa: S108 - sockets need a short path
+    folder = tempfile.mkdtemp(prefix="lr", dir="/tmp")
     site = Site(root=f"{folder}/root", state=f"{folder}/st", desired="desired.yaml")
     Path(site.sockets).mkdir(parents=True)
     made = Rig(site, NginxGateway(site))

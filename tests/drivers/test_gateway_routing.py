@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from gateway_rig import Backend, Rig, eventually, free_port, rig
 
+from reconciler.core.words import InstanceName
+
 MEGABYTE = 1024 * 1024
 
 
@@ -365,7 +367,7 @@ def test_a_server_that_is_not_there_is_503_to_be_tried_again(world: Rig) -> None
     dead = socket.socket(socket.AF_UNIX)
     for refused in (False, True):
         if refused:
-            dead.bind(world.site.route("down"))
+            dead.bind(world.site.route(InstanceName("down")))
         for path in ("/v1/x", "/api/down/x"):
             answer = world.ask("POST", path, {"model": "down", "pad": "x" * MEGABYTE})
             assert answer.status == 503

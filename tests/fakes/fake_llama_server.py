@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A stand-in for llama-server that fails on demand; plain Python, started as `engine.command`.
 
-In: llama-server's flags (those of its .help file) and `--fake-…` switches, given like any other of a model's
-args: `fake-load-seconds: 3`, `fake-ignore-term: true`. Out: the same life, answers, messages and
-exit codes as the real one; tests/engines holds both to one contract. It computes nothing.
+In: llama-server's flags (those of its .help file) and `--fake-…` switches, given like any other of
+a model's args: `fake-load-seconds: 3`, `fake-ignore-term: true`. Out: the same life, answers,
+messages and exit codes as the real one; tests/engines holds both to one contract.
 It must import nothing but the standard library: it runs under whatever python3 is found.
 """
 
@@ -17,28 +17,20 @@ import resource
 import select
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from fake_gguf import LoadError, check_gguf
 
 HELP = Path(__file__).with_suffix(".help").read_text(encoding="utf-8")
 
 _FLAG = r"-{1,2}[A-Za-z][\w-]*"
 _HELP_LINE = re.compile(rf"^({_FLAG}(?:,\s+{_FLAG})*)(?: (\S+))?(?:  .*)?$", re.MULTILINE)
-_REMOVED = "--draft-max"
-# Of ggml's types what test models use: number -> (values in a block, bytes of a block).
-_TENSOR_TYPES = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34), 14: (256, 210)}
-_GGUF_SCALARS = "BbHhIif?"
-_GGUF_STRING, _GGUF_ARRAY = 8, 9
-
-
-class LoadError(Exception):
-    """The model file cannot be loaded."""
 
 
 def log(level: str, text: str) -> None:
@@ -65,68 +57,14 @@ def parse(arguments: list[str]) -> dict[str, str]:
         if name not in known:
             fail(f"error: invalid argument: {name}")
         key, takes_value = known[name]
-        value = (
-            next(words, None) if takes_value else str(int(not name.strip("-").startswith("no-")))
-        )
+        is_on = "0" if name.lstrip("-").startswith("no-") else "1"
+        value = next(words, None) if takes_value else is_on
         if value is None:
             fail(f'error while handling argument "{name}": expected value for argument')
-        if key == _REMOVED.lstrip("-"):
+        if key == "draft-max":
             fail(f'error while handling argument "{name}": the argument has been removed')
         values[key] = str(value)
     return values
-
-
-def check_gguf(path: Path) -> None:
-    """Read the file's directory and compare its end with the file's.
-
-    Raises:
-        LoadError: with llama.cpp's words.
-    """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            if magic != b"GGUF":
-                raise LoadError(f"invalid magic characters: {magic!r}, expected 'GGUF'")
-            needed = _data_end(file)
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise LoadError(f"failed to open GGUF file '{path}' ({error.strerror})") from error
-    except struct.error as error:
-        raise LoadError("the file ends within its header") from error
-    if needed > size:
-        raise LoadError(
-            "tensor data is not within the file bounds, model is corrupted or incomplete"
-        )
-
-
-def _data_end(file: BinaryIO) -> int:
-    def number(kind: str) -> Any:
-        return struct.unpack(f"<{kind}", file.read(struct.calcsize(kind)))[0]
-
-    def text() -> str:
-        return str(file.read(number("Q")), "utf-8", "replace")
-
-    def value(kind: int) -> Any:
-        if kind == _GGUF_STRING:
-            return text()
-        if kind == _GGUF_ARRAY:
-            inner, count = number("I"), number("Q")
-            return [value(inner) for _ in range(count)]
-        return number(_GGUF_SCALARS[kind] if kind < _GGUF_STRING else "QqdQ"[kind - 10])
-
-    number("I")
-    tensors, pairs = number("Q"), number("Q")
-    metadata = {text(): value(number("I")) for _ in range(pairs)}
-    end = 0
-    for _ in range(tensors):
-        text()
-        count = 1
-        for _ in range(number("I")):
-            count *= number("Q")
-        block, size = _TENSOR_TYPES.get(number("I"), (1, 0))
-        end = max(end, number("Q") + count // block * size)
-    alignment = int(metadata.get("general.alignment", 32))
-    return -(-file.tell() // alignment) * alignment + end
 
 
 class Engine:
@@ -137,14 +75,11 @@ class Engine:
         self.ready = threading.Event()
         self.stopping = threading.Event()
         self.changed = threading.Condition()
-        self.slots: list[dict[str, int] | None] = [None] * self._slot_count()
+        wanted = int(flags.get("parallel", "-1"))
+        self.slots: list[dict[str, int] | None] = [None] * (wanted if wanted > 0 else 4)
         self.deferred = 0
         self.predicted = 0
         self.task = 0
-
-    def _slot_count(self) -> int:
-        wanted = int(self.flags.get("parallel", "-1"))
-        return wanted if wanted > 0 else 4
 
     @property
     def alias(self) -> str:
@@ -177,26 +112,22 @@ class Engine:
                 self.changed.notify_all()
 
     def slots_json(self) -> list[dict[str, Any]]:
-        found = []
+        found: list[dict[str, Any]] = []
         for number, task in enumerate(self.slots):
-            entry: dict[str, Any] = {"id": number, "n_ctx": 256, "is_processing": task is not None}
+            found.append({"id": number, "n_ctx": 256, "is_processing": task is not None})
             if task is not None:
-                decoded = task["n_decoded"]
-                entry |= {"id_task": task["id_task"], "n_prompt_tokens_processed": 1}
-                entry |= {"next_token": [{"has_next_token": True, "n_decoded": decoded}]}
-            found.append(entry)
+                tokens = [{"has_next_token": True, "n_decoded": task["n_decoded"]}]
+                found[-1] |= {"id_task": task["id_task"], "next_token": tokens}
+                found[-1]["n_prompt_tokens_processed"] = 1
         return found
 
     def metrics(self) -> str:
         values = {
-            ("tokens_predicted_total", "counter"): self.predicted,
-            ("requests_processing", "gauge"): self.processing,
-            ("requests_deferred", "gauge"): self.deferred,
+            "tokens_predicted_total": self.predicted,
+            "requests_processing": self.processing,
+            "requests_deferred": self.deferred,
         }
-        return "".join(
-            f"# HELP llamacpp:{name} -\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n"
-            for (name, kind), value in values.items()
-        )
+        return "".join(f"llamacpp:{name} {value}\n" for name, value in values.items())
 
     def models(self) -> dict[str, Any]:
         meta = {"n_ctx": 256, "n_ctx_train": 2048, "n_params": 32992, "size": 131968, "n_embd": 32}
@@ -216,9 +147,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
-
-    def address_string(self) -> str:
-        return "client"
 
     def do_GET(self) -> None:
         answers: dict[str, Callable[[], Any]] = {
@@ -381,13 +309,14 @@ def load(engine: Engine) -> None:
     time.sleep(float(engine.flags.get("fake-load-seconds", "0")))
     try:
         check_gguf(path)
-        if "fake-exit-loading" in engine.flags:
-            raise LoadError("asked to fail")
+        if "fake-exit-loading" not in engine.flags:
+            return
+        log("E", "llama_model_load: error loading model: asked to fail")
     except LoadError as error:
         log("E", f"llama_model_load: error loading model: {error}")
-        log("E", f"  load_model: failed to load model, '{path}'")
-        log("E", "llama_server: exiting due to model loading error")
-        sys.exit(int(engine.flags.get("fake-exit-loading", "1")))
+    log("E", f"  load_model: failed to load model, '{path}'")
+    log("E", "llama_server: exiting due to model loading error")
+    sys.exit(int(engine.flags.get("fake-exit-loading", "1")))
 
 
 def on_term(engine: Engine) -> None:
