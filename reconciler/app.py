@@ -34,7 +34,7 @@ from reconciler.drivers.probes import HttpProber
 from reconciler.drivers.processes import ServerProcesses
 from reconciler.drivers.state import StateFolder, state_folder
 from reconciler.drivers.templates import load_templates
-from reconciler.errors import UsageError
+from reconciler.errors import Diagnostic, UsageError
 from reconciler.loop import Round
 
 
@@ -79,7 +79,9 @@ class Workspace:
         )
 
 
-def plan_document(seen: Round, workspace: Workspace) -> dict[str, object]:
+def plan_document(
+    seen: Round, workspace: Workspace, warnings: tuple[Diagnostic, ...]
+) -> dict[str, object]:
     """A plan's JSON form (DESIGN 5): the plan, and what only the outside knows of it."""
     moment = datetime.datetime.fromtimestamp(SystemClock().now(), datetime.UTC)
     sources = read_sources(workspace.desired_path, workspace.root)
@@ -101,6 +103,10 @@ def plan_document(seen: Round, workspace: Workspace) -> dict[str, object]:
             "source": "machine",
         },
         **plan_values(seen.plan, seen.guards),
+        "diagnostics": [
+            {"severity": one.severity, "summary": one.summary, "range": str(one.position or "")}
+            for one in warnings
+        ],
     }
 
 

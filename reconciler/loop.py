@@ -19,6 +19,7 @@ from reconciler.core.resolve import model_of
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, ModelState
 from reconciler.drivers.base import Cancel, Drivers
+from reconciler.errors import Diagnostic
 from reconciler.execute import Outcome, Report, StepResult, execute
 from reconciler.observe import observe
 
@@ -29,6 +30,7 @@ class Wanted:
 
     desired: DesiredState
     marks: Marks
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

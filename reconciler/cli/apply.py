@@ -118,7 +118,7 @@ def plan(
     wanted = _read(workspace, output)
     seen = look(wanted, workspace.site, workspace.drivers(wanted.desired), allowed)
     if json:
-        output.document(plan_document(seen, workspace))
+        output.document(plan_document(seen, workspace, wanted.warnings))
     else:
         output.plan(plan_text(seen.plan, seen.guards))
     if seen.guards:
@@ -182,7 +182,7 @@ def _read(workspace: Workspace, output: Output) -> Wanted:
     parsed = workspace.parse()
     for warning in parsed.warnings:
         output.talk(f"warning: {warning}")
-    return Wanted(parsed.desired, parsed.marks)
+    return Wanted(parsed.desired, parsed.marks, parsed.warnings)
 
 
 def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
@@ -223,7 +223,7 @@ def _look(run: Run) -> Round:
 
 def _show(seen: Round, run: Run, output: Output) -> None:
     if output.json:
-        output.event(event="plan", **plan_document(seen, run.workspace))
+        output.event(event="plan", **plan_document(seen, run.workspace, run.wanted.warnings))
     elif not (output.quiet and seen.plan.is_noop):
         output.plan(plan_text(seen.plan, seen.guards))
 

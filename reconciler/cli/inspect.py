@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import reconciler
-from reconciler.app import open_root
+from reconciler.app import Workspace, open_root
 from reconciler.cli.output import GREEN, RED, YELLOW, Output, table
 from reconciler.cli.verbs import (
     JsonOption,
@@ -24,7 +24,7 @@ from reconciler.cli.verbs import (
     make_output,
     verb,
 )
-from reconciler.core.desired import DesiredState
+from reconciler.core.desired import MODEL_NAME, DesiredState
 from reconciler.core.guards import Allowed
 from reconciler.core.present import human_bytes, human_seconds
 from reconciler.core.resolve import instance_names, model_of
@@ -36,8 +36,9 @@ from reconciler.core.status import (
     status_values,
 )
 from reconciler.core.words import InstanceName, ModelName, Phase
-from reconciler.errors import ExitCode, UsageError
+from reconciler.errors import ExitCode, InvalidDesiredError, UsageError
 from reconciler.loop import Round, Wanted, look
+from reconciler.observe import observe_servers
 
 FOLLOW_POLL_S = 0.2
 _PHASE_COLOURS = {
@@ -69,11 +70,13 @@ def status(
     """What runs, and what is not as wanted. Exits 3 when something is not."""
     output = make_output(no_color=no_color, json=json)
     workspace = open_root(root, os.environ)
-    parsed = workspace.parse()
-    if name is not None:
-        known_model(name, parsed.desired)
+    try:
+        parsed = workspace.parse()
+    except InvalidDesiredError:
+        _live_only(workspace, output)
+        raise
+    only = frozenset({known_model(name, parsed.desired)}) if name else None
     drivers = workspace.drivers(parsed.desired)
-    only = frozenset({ModelName(name)}) if name else None
     wanted = Wanted(parsed.desired, parsed.marks)
     seen = look(wanted, workspace.site, drivers, Allowed(), only)
     if json:
@@ -81,6 +84,16 @@ def status(
     else:
         _status_text(parsed.desired, seen, workspace.site.desired, drivers.clock.now(), output)
     return ExitCode.OK if is_converged(seen.plan) else ExitCode.NOT_CONVERGED
+
+
+def _live_only(workspace: Workspace, output: Output) -> None:
+    """What runs, where the file cannot say what should: it stops nothing, and neither do we."""
+    drivers = workspace.drivers(DesiredState(version=1))
+    servers = observe_servers(drivers)
+    if servers and not output.json:
+        rows = [(one.instance, one.phase, str(one.ref.pid)) for one in servers]
+        output.data(table(("NAME", "PHASE", "PID"), rows))
+        output.talk("These go on running; the desired file cannot be read:")
 
 
 def _status_text(desired: DesiredState, seen: Round, path: str, now: float, output: Output) -> None:
@@ -150,7 +163,7 @@ def logs(
     output = make_output(no_color=no_color)
     workspace = open_root(root, os.environ)
     path = Path(workspace.site.log_file(InstanceName(name)))
-    if not path.exists():
+    if not MODEL_NAME.fullmatch(model_of(InstanceName(name))) or not path.exists():
         parsed = workspace.parse()
         model = known_model(name, parsed.desired)
         known = instance_names(model, parsed.desired.models[model])
