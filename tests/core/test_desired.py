@@ -67,7 +67,7 @@ def test_durations(written: object, seconds: float) -> None:
     ["", "s", "5", "5 m", "-5m", "1m1h", "721h", "٣s", -1, 2_592_001, 10**400, float("nan"), True],
 )
 def test_no_durations(written: object) -> None:
-    with pytest.raises(ValueError, match="^expected a duration"):
+    with pytest.raises(ValueError, match=r"^expected a duration"):
         parse_duration(written)
 
 
@@ -83,7 +83,7 @@ def test_sizes(written: object, size: int) -> None:
     "written", ["", "GB", "1 gb", "1iB", "9" * 400 + "GB", -1, 2**63, 1.5, True]
 )
 def test_no_sizes(written: object) -> None:
-    with pytest.raises(ValueError, match="^expected a size"):
+    with pytest.raises(ValueError, match=r"^expected a size"):
         parse_size(written)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -11,12 +10,13 @@ import yaml
 from reconciler.core import yaml12
 from reconciler.core.validate import plain
 from reconciler.core.yaml12 import Document, Entry, MapNode, ScalarNode, describe, read_yaml
+from reconciler.errors import Position
 
 
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"])
-def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(yaml12, "_LOADER", getattr(yaml, request.param))
-    return request.param
+    return str(request.param)
 
 
 def read(text: str) -> Document:
@@ -138,7 +138,7 @@ def test_line_ends_and_a_byte_order_mark_move_nothing(loader: str, line_end: str
     assert isinstance(document.root, MapNode)
     assert str(document.root.items["b"].key.position) == "f:2:1"
     assert str(document.root.position) == "f:1:1"
-    assert read_yaml("f", f"a: 1{line_end}  \x01".encode()).problems[0].position == yaml12.Position(
+    assert read_yaml("f", f"a: 1{line_end}  \x01".encode()).problems[0].position == Position(
         "f", 2, 3
     )
 
