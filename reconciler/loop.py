@@ -95,10 +95,12 @@ def carry_out(
 
 def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
     """Note which file this root follows, and what it protects."""
-    protected = frozenset(
-        ModelName(name) for name, model in wanted.desired.models.items() if model.protect
+    journal, models = drivers.state.read(), wanted.desired.models
+    protected = frozenset(ModelName(name) for name, model in models.items() if model.protect)
+    exits = {name: one for name, one in journal.last_exits.items() if model_of(name) in models}
+    drivers.state.write(
+        replace(journal, desired=site.desired, protected=protected, last_exits=exits)
     )
-    drivers.state.write(replace(drivers.state.read(), desired=site.desired, protected=protected))
 
 
 def suspend(drivers: Drivers, models: Iterable[ModelName], reason: str) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from reconciler.core.desired import DesiredState
+from reconciler.core.desired import DesiredState, Model
 from reconciler.core.observed import ObservedFiles, ObservedGateway, ObservedServer, ObservedState
 from reconciler.core.resolve import LOOPBACK, instance_names, model_of
 from reconciler.core.words import ModelName, ModelState, Phase
-from reconciler.drivers.base import Cancel, Drivers, Health
+from reconciler.drivers.base import Cancel, Drivers, Files, Health
 
 PARALLEL_FILES = 8
 SETTLE_S = 5.0
@@ -77,8 +77,9 @@ def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
 def _files(
     desired: DesiredState, drivers: Drivers, servers: tuple[ObservedServer, ...]
 ) -> Mapping[ModelName, ObservedFiles]:
-    """Headers are read only of models that do not run: what runs was loaded already."""
-    running = {model_of(server.instance) for server in servers}
+    loaded: dict[ModelName, set[str]] = {}
+    for server in servers:
+        loaded.setdefault(model_of(server.instance), set()).add(server.files)
     wanted = {
         ModelName(name): model
         for name, model in desired.models.items()
@@ -88,10 +89,16 @@ def _files(
         return {}
     with ThreadPoolExecutor(min(PARALLEL_FILES, len(wanted))) as pool:
         found = {
-            name: pool.submit(drivers.files.inspect, model, deep=name not in running)
+            name: pool.submit(_inspect, model, loaded.get(name, set()), drivers.files)
             for name, model in wanted.items()
         }
     return {name: future.result() for name, future in found.items()}
+
+
+def _inspect(model: Model, loaded: set[str], files: Files) -> ObservedFiles:
+    """Headers are read only of files that no server has loaded: a large one costs 0.1 s."""
+    found = files.inspect(model, deep=False)
+    return found if found.identity in loaded else files.inspect(model, deep=True)
 
 
 def _ports(desired: DesiredState) -> Mapping[int, str]:

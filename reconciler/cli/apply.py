@@ -201,7 +201,7 @@ def perform(run: Run, output: Output) -> ExitCode:
         with run.drivers.state.run_lock(run.lock_timeout):
             settle(run.drivers, interrupt.event)
             seen = _look(run)
-            if seen.plan.is_noop or (run.yes and not seen.guards):
+            if not seen.guards and (seen.plan.is_noop or run.yes):
                 _show(seen, run, output)
                 return _carry_out(run, seen, output, interrupt)
         _show(seen, run, output)
@@ -242,7 +242,8 @@ def _approval(run: Run, seen: Round) -> Allowed:
             raise RefusedError("not confirmed; nothing was done")
     if not seen.guards and ask(run.question) not in {"yes", "y"}:
         raise RefusedError("not confirmed; nothing was done")
-    return Allowed(sys.maxsize, frozenset(run.wanted.desired.models), switch_file=True)
+    everything = {*run.wanted.desired.models, *seen.observed.journal.protected}
+    return Allowed(sys.maxsize, frozenset(everything), switch_file=True)
 
 
 def _carry_out(run: Run, seen: Round, output: Output, interrupt: Interrupt) -> ExitCode:

@@ -161,17 +161,18 @@ class NginxGateway:
 
     def stop(self, effect: StopGateway, cancel: Cancel) -> None:
         """End master and workers: QUIT, which lets requests finish, then TERM, then KILL."""
-        if effect.master is not None:
-            effects.send(effect.master, signal.SIGQUIT, proc.lives)
-        for orphan in effect.orphans:
-            effects.send(orphan, signal.SIGQUIT, proc.lives)
-        self._await(lambda: not self._holders().all, effect.grace_s, cancel)
+        known = {*self._holders().all, *effect.orphans}
+        known |= {effect.master} if effect.master else set()
+        for process in (effect.master, *effect.orphans):
+            if process is not None:
+                effects.send(process, signal.SIGQUIT, proc.lives)
+        self._await(lambda: not self._left(known), effect.grace_s, cancel)
         if cancel.is_set():
             raise InterruptedRunError("interrupted while nginx was stopping; it goes on to stop")
-        self._end(self._holders().all, cancel)
-        # Workers of a master that had to be killed are orphans now.
-        self._end(self._holders().all, cancel)
-        if left := self._holders().all:
+        self._end(self._left(known), cancel)
+        # A master that had to be killed may have left workers that were not known before.
+        self._end(self._left(known), cancel)
+        if left := self._left(known):
             raise GatewayError(f"nginx (pid {left[0].pid}) does not end, even by KILL")
         effects.unlink(self._site.control_socket)
 
@@ -212,6 +213,8 @@ class NginxGateway:
         if child.poll() is None:
             child.kill()
             child.wait()
+            if cancel.is_set():
+                raise InterruptedRunError("interrupted while nginx tested its configuration")
             return None, ""
         return child.returncode, _tail(path)
 
@@ -274,15 +277,11 @@ class NginxGateway:
         old = frozenset(self._holders().workers)
         log_start = _size(self._error_log)
         effects.send(master, signal.SIGHUP, proc.lives)
-        failed: list[str] = []
 
         def settled() -> bool:
-            failed[:] = _EMERGENCY.findall(_tail(self._error_log, log_start))
-            if not proc.lives(master):
-                failed.append("its master process ended")
-            gave_up = any(
-                "still could not bind" not in line and "bind()" not in line for line in failed
-            )
+            said = _EMERGENCY.findall(_tail(self._error_log, log_start))
+            # It tries to bind five times before it gives up; anything else is final.
+            gave_up = any("bind() to" not in line for line in said) or not proc.lives(master)
             return gave_up or self._is_live(wanted, old)
 
         self._await(settled, CONFIRM_S, cancel)
@@ -312,6 +311,10 @@ class NginxGateway:
         holders = self._holders()
         if holders.master is not None and self.live_generation() != previous:
             effects.send(holders.master, signal.SIGHUP, proc.lives)
+
+    def _left(self, known: Iterable[ProcessRef]) -> list[ProcessRef]:
+        """What lives of `known` and of the holders: one that is just ending has lost its title."""
+        return [ref for ref in {*known, *self._holders().all} if proc.lives(ref)]
 
     def _end(self, processes: Iterable[ProcessRef], cancel: Cancel) -> None:
         doomed = tuple(dict.fromkeys(processes))
