@@ -26,7 +26,7 @@ def pytest_report_header() -> str:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder of this test whose path leaves room for sockets (107 bytes in all)."""
-    folder = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))  # noqa: S108 - short on purpose
+    folder = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -21,6 +21,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.site import Site
 from reconciler.core.words import GATEWAY_ADDRESS
+from reconciler.errors import GatewayError
 
 STOP_GRACE_S = 10.0
 """How long nginx may finish running requests when it is stopped; its servers drained before."""
@@ -36,7 +37,11 @@ def plan_gateway(
             return None
         _say(draft, Action.DELETE, "`gateway: false`")
         return _stop(draft, observed, "`gateway: false`")
-    rendered = rendered_gateway(desired, site, observed)
+    try:
+        rendered = rendered_gateway(desired, site, observed)
+    except GatewayError as error:
+        _say(draft, Action.NO_OP, "keeps serving" if running else "not running", error.message)
+        return None
     if observed.gateway.master and observed.gateway.generation == rendered.generation:
         _say(draft, Action.NO_OP, "serves this configuration")
         return None

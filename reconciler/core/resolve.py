@@ -31,6 +31,13 @@ class Instance:
     """`socket` behind the gateway (the slot names the path), else `127.0.0.1:PORT`."""
 
 
+def tcp_port(address: str) -> int | None:
+    """The port of an address like `127.0.0.1:8001`; None for a unix socket."""
+    if address == "socket" or address.startswith("unix:"):
+        return None
+    return int(address.rpartition(":")[2])
+
+
 def instance_name(model: ModelName, replica: int) -> InstanceName:
     """`NAME` for replica 0, `NAME[1]` and so on for the further ones."""
     return InstanceName(model if replica == 0 else f"{model}[{replica}]")

@@ -97,7 +97,9 @@ class _translated:  # noqa: N801 - reads as a phrase: `with _translated(repo):`
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         from huggingface_hub import errors  # noqa: PLC0415 - see above
 
-        if error is None or not isinstance(error, OSError | errors.HfHubHTTPError | ValueError):
+        # The client lets its HTTP library's errors through; it names their base, unexported.
+        network_error = errors.HTTPError  # type: ignore[attr-defined]
+        if error is None or not isinstance(error, OSError | network_error | ValueError):
             return
         said, final = "cannot be reached", False
         hint = "check the network, HF_ENDPOINT and the proxy"

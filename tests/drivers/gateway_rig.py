@@ -278,3 +278,37 @@ def rig() -> Iterator[Rig]:
             for backend in made.backends.values():
                 backend.close()
             shutil.rmtree(folder)
+
+
+WORLD: dict[str, Any] = {
+    "alpha": {"aliases": ("org/alpha:Q4", "__proto__", "\u00fcber")},
+    "beta": {"quant": "Q8_0"},
+    "twin": {"replicas": 2},
+    "down": {},
+    "idle": {"state": "present", "aliases": ("asleep",)},
+    "zero": {"replicas": 0},
+}
+
+
+@contextlib.contextmanager
+def world_of_models() -> Iterator[Rig]:
+    """A gateway over one model of every kind, with backends for those that serve."""
+    with rig() as made:
+        made.ports["alpha"] = free_port()
+        alpha = {**WORLD["alpha"], "port": made.ports["alpha"]}
+        made.apply(made.render({**WORLD, "alpha": alpha}, server_names=("llm.lan",)))
+        for instance in ("alpha", "beta", "twin", "twin[1]"):
+            made.backend(instance)
+        yield made
+
+
+def forget_requests(world: Rig) -> None:
+    for backend in world.backends.values():
+        backend.seen.clear()
+        backend.go_on.clear()
+
+
+def only(world: Rig, name: str) -> Backend:
+    """The backend of that name, after a look that no other one got anything."""
+    assert [each.name for each in world.backends.values() if each.seen] == [name]
+    return world.backends[name]

@@ -1,0 +1,112 @@
+"""What is wanted of each instance, beside its live copies: the input of every decision.
+
+In: desired and observed state. Out: one `Case` an instance that is wanted or lives, sorted.
+Of several live copies one is kept, the others are extras; nothing here plans a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.decide import Decision, Wish, decide
+from reconciler.core.desired import DesiredState
+from reconciler.core.observed import ObservedServer, ObservedState
+from reconciler.core.resolve import Instance, instance_names, model_of, resolve, tcp_port
+from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, Rollout
+
+_USEFULNESS = {Phase.READY: 0, Phase.UNHEALTHY: 1, Phase.STARTING: 2, Phase.STOPPING: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One instance before the planner: what is wanted of it, and the live copies of it."""
+
+    name: InstanceName
+    wanted: Instance | None
+    keep: ObservedServer | None
+    """The copy that serves, or would: of several the most useful one."""
+    extras: tuple[ObservedServer, ...]
+    """Further live copies: left by a surge or a run that was cut."""
+    rest_reason: str
+    """Why it should not run, when it should not."""
+
+    @property
+    def model_name(self) -> ModelName:
+        """The model it belongs to."""
+        return model_of(self.name)
+
+    @property
+    def decision(self) -> Decision:
+        """The table's answer, with what a route adds to it."""
+        wish = Wish.RUN if self.wanted else Wish.REST
+        phase = self.keep.phase if self.keep else Phase.ABSENT
+        same = bool(self.wanted and self.keep and self.keep.spec == self.wanted.spec.hash)
+        found = decide(wish, phase, same_spec=same)
+        if found is Decision.NOTHING and self.keep and not self.keep.routed:
+            return Decision.AWAIT
+        return found
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether a new process has to be started."""
+        return self.decision in {Decision.START, Decision.REPLACE}
+
+    @property
+    def surges(self) -> bool:
+        """Whether the new copy starts before the old one stops; two cannot share a TCP port."""
+        return bool(
+            self.wanted
+            and self.wanted.model.rollout is Rollout.SURGE
+            and tcp_port(self.wanted.address) is None
+            and self.keep
+            and tcp_port(self.keep.address) is None
+            and self.keep.phase is not Phase.STOPPING
+            and self.decision is Decision.REPLACE
+        )
+
+
+def make_cases(desired: DesiredState, observed: ObservedState) -> tuple[Case, ...]:
+    """All instances that are wanted or live, sorted by name."""
+    wanted = {instance.name: instance for instance in resolve(desired, observed.files)}
+    live: dict[InstanceName, list[ObservedServer]] = {}
+    for server in observed.servers:
+        live.setdefault(server.instance, []).append(server)
+    return tuple(
+        _case(name, wanted.get(name), live.get(name, []), desired, observed)
+        for name in sorted(wanted.keys() | live.keys())
+    )
+
+
+def _case(
+    name: InstanceName,
+    wanted: Instance | None,
+    live: list[ObservedServer],
+    desired: DesiredState,
+    observed: ObservedState,
+) -> Case:
+    reason = _rest_reason(name, desired, observed)
+    if model_of(name) in observed.journal.suspended:
+        wanted = None
+    copies = sorted(live, key=lambda one: _rank(one, wanted))
+    return Case(name, wanted, copies[0] if copies else None, tuple(copies[1:]), reason)
+
+
+def _rank(server: ObservedServer, wanted: Instance | None) -> tuple[object, ...]:
+    """The copy with the right spec first, then the one that serves; pid only to be definite."""
+    same = wanted is not None and server.spec == wanted.spec.hash
+    stopping = server.phase is Phase.STOPPING
+    return (stopping, not same, _USEFULNESS.get(server.phase, 4), not server.routed, server.ref)
+
+
+def _rest_reason(name: InstanceName, desired: DesiredState, observed: ObservedState) -> str:
+    model = desired.models.get(model_of(name))
+    suspension = observed.journal.suspended.get(model_of(name))
+    if model is None:
+        return "no longer in the file"
+    if model.state is not ModelState.RUNNING:
+        return f"state: {model.state}"
+    if name not in instance_names(model_of(name), model):
+        return f"replicas: {model.replicas}"
+    if suspension is not None:
+        return f"suspended by `stop`{': ' + suspension.reason if suspension.reason else ''}"
+    return ""
