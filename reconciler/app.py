@@ -65,7 +65,12 @@ class Workspace:
         state.check()
         clock = SystemClock()
         store = str(self.root / desired.store)
-        hub = Hub(store, hub_caches(self.environment))
+        hub = Hub(
+            store,
+            hub_caches(self.environment),
+            endpoint=self.environment.get("HF_ENDPOINT", "").rstrip("/") or None,
+            token=self.environment.get("HF_TOKEN") or None,
+        )
         return Drivers(
             runtime=ServerProcesses(self.site, self.environment, clock),
             prober=HttpProber(),
@@ -140,9 +145,11 @@ def _workspace(root: Path, path: Path, environment: Mapping[str, str]) -> Worksp
 
 
 def hub_caches(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Where other tools keep hub files: HF_HUB_CACHE, else HF_HOME/hub, else its default."""
-    home = environment.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    return (environment.get("HF_HUB_CACHE") or f"{home}/hub",)
+    """Where other tools keep hub files, as the hub's own client finds it."""
+    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    home = environment.get("HF_HOME") or f"{base}/huggingface"
+    named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+    return (str(Path(named or f"{home}/hub").expanduser()),)
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:

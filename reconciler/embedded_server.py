@@ -19,7 +19,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from reconciler import __version__
 
@@ -322,7 +322,7 @@ def _value(option: Option, name: str, words: Iterator[str]) -> object:
         ) from error
 
 
-def configure(package: Any, settings: Sequence[tuple[Option, object]]) -> Any:  # noqa: ANN401
+def configure(package: ModuleType, settings: Sequence[tuple[Option, object]]) -> object:
     """The settings as xllamacpp's CommonParams (the package brings no types)."""
     params = package.CommonParams()
     # What llama-server's own start-up sets before it reads its flags (arg.cpp of llama.cpp).

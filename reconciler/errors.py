@@ -1,18 +1,7 @@
 """All errors of llm-reconcile, and the diagnostics that point into a user's file.
 
 Every error has a message (what is wrong) and a hint (what to do next); only `cli` prints them.
-
-    ReconcileError                exit 1
-    ├── InvalidDesiredError       exit 1  the desired file, each mistake at file:line:col
-    ├── UsageError                exit 1  wrong names, flags that do not go together
-    ├── StateFolderError          exit 1  the state folder cannot be used
-    ├── RefusedError              exit 4  a plan guard says no; nothing was done
-    ├── LockHeldError             exit 5  another run holds the lock
-    ├── StepError                 exit 3  one step of a plan failed; carries `retryable`
-    │   ├── EngineError                   the engine is missing, or its server died
-    │   ├── HubError                      the model hub said no or cannot be reached
-    │   └── GatewayError                  nginx rejected or did not take its configuration
-    └── InterruptedRunError       exit 130
+The tree of errors stands in the docstring of `ReconcileError`. Nothing here decides or prints.
 """
 
 from __future__ import annotations
@@ -69,7 +58,20 @@ class Diagnostic:
 
 
 class ReconcileError(Exception):
-    """The root of all errors that a user may see."""
+    """The root of all errors that a user may see.
+
+    ReconcileError                exit 1
+    ├── InvalidDesiredError       exit 1  the desired file, each mistake at file:line:col
+    ├── UsageError                exit 1  wrong names, flags that do not go together
+    ├── StateFolderError          exit 1  the state folder cannot be used
+    ├── RefusedError              exit 4  a plan guard says no; nothing was done
+    ├── LockHeldError             exit 5  another run holds the lock
+    ├── StepError                 exit 3  one step of a plan failed; carries `retryable`
+    │   ├── EngineError                   the engine is missing, or its server died
+    │   ├── HubError                      the model hub said no or cannot be reached
+    │   └── GatewayError                  nginx rejected or did not take its configuration
+    └── InterruptedRunError       exit 130, or 143 by TERM
+    """
 
     exit_code = ExitCode.ERROR
 
@@ -132,4 +134,6 @@ class GatewayError(StepError):
 class InterruptedRunError(ReconcileError):
     """The user or a signal asked the run to end."""
 
-    exit_code = ExitCode.INTERRUPTED
+    def __init__(self, message: str, *, exit_code: ExitCode = ExitCode.INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -69,7 +69,7 @@ Report = Callable[[Progress | StepResult], None]
 
 
 class StartFailedError(EngineError):
-    """A server died while it was starting; carries the end of its log."""
+    """A server died while it was starting, or took too long; carries the end of its log."""
 
     def __init__(self, message: str, log_tail: str, *, retryable: bool) -> None:
         super().__init__(message, retryable=retryable)
@@ -175,11 +175,12 @@ class _Worker:
         server = runtime.start(launch)
         try:
             self._until_ready(server, launch.instance, launch.address, effect.startup_s)
-        except StartFailedError:
+        except StartFailedError as error:
             if effect.end_if_late:
                 runtime.kill(server)
                 runtime.wait_gone(server, KILL_WAIT_S, threading.Event())
                 runtime.forget(server, launch.instance, launch.address)
+                error.message += "; the old one stays"
             raise
         runtime.route(launch.instance, launch.address)
 
@@ -192,17 +193,21 @@ class _Worker:
         runtime, pause, told = self._drivers.runtime, POLL_FIRST_S, 0.0
         while True:
             health = self._drivers.prober.health(address)
-            if health is Health.READY:
-                return
             ended = runtime.exited(server, instance)
             if ended:
                 runtime.forget(server, instance, address)
                 cause = explain(ended.code, ended.log_tail)
                 message = f"it died while loading: {cause.reason}"
                 raise StartFailedError(message, ended.log_tail, retryable=not cause.final)
+            # Only now: where it could not listen, somebody else may have answered.
+            if health is Health.READY:
+                return
             if self._elapsed() > budget_s:
                 tail = runtime.log_tail(instance, LOG_LINES)
-                message = f"not ready after {budget_s:.0f} s (probe.startup); it still runs"
+                effect = self._step.effect
+                ends = isinstance(effect, StartServer) and effect.end_if_late
+                message = f"not ready after {budget_s:.0f} s (probe.startup)"
+                message += "" if ends else "; it still runs"
                 raise StartFailedError(message, tail, retryable=True)
             if self._elapsed() - told >= PROGRESS_EVERY_S:
                 told = self._elapsed()

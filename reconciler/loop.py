@@ -15,7 +15,7 @@ from reconciler.core.observed import Journal, LastExit, ObservedState, Suspensio
 from reconciler.core.obstacles import Marks
 from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer
 from reconciler.core.planner import make_plan, restrict
-from reconciler.core.resolve import model_of
+from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, ModelState
 from reconciler.drivers.base import Cancel, Drivers
@@ -71,9 +71,12 @@ def look(
     drivers: Drivers,
     allowed: Allowed,
     only: frozenset[ModelName] | None = None,
+    journal: Journal | None = None,
 ) -> Round:
-    """Observe, plan and guard. Changes nothing."""
+    """Observe, plan and guard. Changes nothing. `journal`: as it will be, instead of as it is."""
     observed = observe(wanted.desired, drivers)
+    if journal is not None:
+        observed = replace(observed, journal=journal)
     plan = make_plan(wanted.desired, site, observed, wanted.marks)
     if only is not None:
         plan = restrict(plan, only)
@@ -85,12 +88,27 @@ def carry_out(
 ) -> ApplyReport:
     """Execute a round's plan and note what must be remembered. The caller holds the run lock."""
     if seen.plan.is_noop:
+        _tidy(wanted, seen, drivers)
         return ApplyReport((), seen.plan.blocked)
     results = execute(seen.plan, drivers, report, cancel)
+    _tidy(wanted, seen, drivers)
     journal = _with_exits(drivers.state.read(), results, drivers.clock.now())
     drivers.state.write(journal)
     _publish(wanted, drivers, seen.observed)
     return ApplyReport(results, seen.plan.blocked)
+
+
+def _tidy(wanted: Wanted, seen: Round, drivers: Drivers) -> None:
+    """Pid files say where each server is reached; a port may have changed without a restart."""
+    concerned = {change.name for change in seen.plan.changes}
+    drivers.runtime.tidy(
+        {
+            instance: model.port
+            for key, model in wanted.desired.models.items()
+            for instance in instance_names(ModelName(key), model)
+            if instance in concerned
+        }
+    )
 
 
 def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
@@ -103,18 +121,17 @@ def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
     )
 
 
-def suspend(drivers: Drivers, models: Iterable[ModelName], reason: str) -> None:
-    """Note that an operator stopped these models; every plan shows it until `resume`."""
-    journal = drivers.state.read()
-    new = {name: Suspension(drivers.clock.now(), reason) for name in models}
-    drivers.state.write(replace(journal, suspended={**new, **journal.suspended}))
+def suspended(journal: Journal, models: Iterable[ModelName], since: float, reason: str) -> Journal:
+    """Note that an operator stopped these models; every plan shows it until `resumed`."""
+    new = {name: Suspension(since, reason) for name in models}
+    return replace(journal, suspended={**new, **journal.suspended})
 
 
-def resume(drivers: Drivers, models: Iterable[ModelName]) -> None:
+def resumed(journal: Journal, models: Iterable[ModelName]) -> Journal:
     """End the suspension of these models."""
-    journal, ended = drivers.state.read(), set(models)
+    ended = set(models)
     kept = {name: one for name, one in journal.suspended.items() if name not in ended}
-    drivers.state.write(replace(journal, suspended=kept))
+    return replace(journal, suspended=kept)
 
 
 def nothing_wanted(desired: DesiredState) -> DesiredState:

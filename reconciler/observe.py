@@ -11,7 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from reconciler.core.desired import DesiredState, Model
-from reconciler.core.observed import ObservedFiles, ObservedGateway, ObservedServer, ObservedState
+from reconciler.core.observed import (
+    FileStatus,
+    ObservedFiles,
+    ObservedGateway,
+    ObservedServer,
+    ObservedState,
+)
 from reconciler.core.resolve import LOOPBACK, instance_names, model_of
 from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers, Files, Health
@@ -98,7 +104,9 @@ def _files(
 def _inspect(model: Model, loaded: set[str], files: Files) -> ObservedFiles:
     """Headers are read only of files that no server has loaded: a large one costs 0.1 s."""
     found = files.inspect(model, deep=False)
-    return found if found.identity in loaded else files.inspect(model, deep=True)
+    if found.status is not FileStatus.PRESENT or found.identity in loaded:
+        return found
+    return files.inspect(model, deep=True)
 
 
 def _ports(desired: DesiredState) -> Mapping[int, str]:

@@ -1,10 +1,11 @@
-"""What all tests share: folders short enough for unix sockets, a tiny real model, the header.
+"""What all tests share: folders short enough for unix sockets, a tiny real model, a last word.
 
 In: nothing. Out: fixtures. Nothing here starts a process.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,15 +13,21 @@ from pathlib import Path
 
 import pytest
 from engine_programs import real_engines
+from hypothesis import settings
 from tiny_gguf import write_tiny_gguf
 
+settings.register_profile("dev", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
+settings.register_profile("night", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS") or ("ci" if os.environ.get("CI") else "dev"))
 
-def pytest_report_header() -> str:
-    """Say which engines the contract tests run with: a missing one must not pass unseen."""
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which engines the contract tests ran with: a missing one must not pass unseen."""
     running = {program.name for program in real_engines()}
-    missing = {"embedded", "llama-server"} - running
-    lost = f" (MISSING: {', '.join(sorted(missing))})" if missing else ""
-    return f"engines: {', '.join(sorted({*running, 'fake'}))}{lost}"
+    missing = sorted({"embedded", "llama-server"} - running)
+    lost = f" (MISSING: {', '.join(missing)}; see .ci/run)" if missing else ""
+    terminalreporter.write_line(f"engines: {', '.join(sorted({*running, 'fake'}))}{lost}")
 
 
 @pytest.fixture

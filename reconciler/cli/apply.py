@@ -205,7 +205,8 @@ def perform(run: Run, output: Output) -> ExitCode:
                 _show(seen, run, output)
                 return _carry_out(run, seen, output, interrupt)
         _show(seen, run, output)
-        allowed = _approval(run, seen)
+        with interrupt.asking():
+            allowed = _approval(run, seen)
         with run.drivers.state.run_lock(run.lock_timeout):
             again = _look(replace(run, allowed=allowed))
             if again.plan != seen.plan:

@@ -32,7 +32,7 @@ from reconciler.core.present import plan_text
 from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName, ModelName
 from reconciler.errors import ExitCode, RefusedError, UsageError
-from reconciler.loop import Wanted, carry_out, look, resume, suspend
+from reconciler.loop import Wanted, carry_out, look, resumed, suspended
 from reconciler.observe import settle
 
 NameArgument = Annotated[
@@ -107,14 +107,12 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         settle(drivers, interrupt.event)
         live = {model_of(server.instance) for server in drivers.runtime.list()}
         models = _meant(request, live)
-        before = drivers.state.read()
-        if request.stop_reason is None:
-            resume(drivers, models)
-        else:
-            suspend(drivers, models, request.stop_reason)
-        seen = look(wanted, workspace.site, drivers, request.allowed, models)
+        journal = resumed(drivers.state.read(), models)
+        if request.stop_reason is not None:
+            since = drivers.clock.now()
+            journal = suspended(drivers.state.read(), models, since, request.stop_reason)
+        seen = look(wanted, workspace.site, drivers, request.allowed, models, journal)
         if seen.guards:
-            drivers.state.write(before)
             flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
             raise RefusedError(
                 "; ".join(guard.message for guard in seen.guards),
@@ -122,6 +120,7 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
             )
         if not output.quiet:
             output.plan(plan_text(seen.plan))
+        drivers.state.write(journal)
         report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
         code = finish(wanted.desired, report, output, interrupt)
         if request.stop_reason is not None and code is ExitCode.OK:

@@ -103,10 +103,12 @@ def _status_text(desired: DesiredState, seen: Round, path: str, now: float, outp
         text = table(header, [_cells(row, now) for row in rows])
         lines = text.splitlines()
         terminal = sys.stdout.isatty()
-        painted = [output.paint(lines[0], "1", terminal)]
+        painted = [output.paint(lines[0], "1", terminal=terminal)]
         for row, line in zip(rows, lines[1:], strict=True):
             colour = _PHASE_COLOURS.get(row.phase, "")
-            painted.append(line.replace(row.phase, output.paint(row.phase, colour, terminal), 1))
+            painted.append(
+                line.replace(row.phase, output.paint(row.phase, colour, terminal=terminal), 1)
+            )
         output.data("\n".join(painted))
     else:
         output.data(f"{path} wants no server, and none runs.")

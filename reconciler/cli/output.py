@@ -57,8 +57,17 @@ class Output:
             return
         with self._lock:
             self._clear()
-            sys.stderr.write(f"{self.paint(text, colour, sys.stderr.isatty())}\n")
+            sys.stderr.write(f"{self.paint(text, colour, terminal=sys.stderr.isatty())}\n")
             sys.stderr.flush()
+
+    def urgent(self, text: str) -> None:
+        """Write a line to stderr from a signal handler, in the middle of anything at all.
+
+        Straight to the descriptor: the stream, or our lock, may be in use by what it interrupted.
+        """
+        if not self.quiet:
+            below = "\n" if self._line else ""
+            os.write(sys.stderr.fileno(), f"{below}{text}\n".encode())
 
     def progress(self, text: str) -> None:
         """Replace the one live line at the bottom of a terminal; nothing elsewhere."""
@@ -81,7 +90,7 @@ class Output:
             sys.stderr.write("\r\x1b[2K")
             self._line = ""
 
-    def paint(self, text: str, colour: str, terminal: bool) -> str:  # noqa: FBT001 - a plain fact
+    def paint(self, text: str, colour: str, *, terminal: bool) -> str:
         """The text in a colour, if colour is wanted and seen."""
         if not colour or not self.colour or not terminal:
             return text
@@ -97,7 +106,7 @@ class Output:
             colour = _SIGN_COLOURS.get(sign, "") if is_headline else ""
             colour = BOLD if line.startswith(("Plan:", "No changes.")) else colour
             colour = RED if line.startswith("Refused:") else colour
-            lines.append(self.paint(line, colour, terminal))
+            lines.append(self.paint(line, colour, terminal=terminal))
         self.data("\n".join(lines))
 
     def error(self, error: ReconcileError) -> None:
@@ -108,18 +117,18 @@ class Output:
             if isinstance(error, InvalidDesiredError):
                 for diagnostic in error.diagnostics:
                     sys.stderr.write(
-                        f"{self._severity(diagnostic.severity, terminal)}{diagnostic}\n"
+                        f"{self._severity(diagnostic.severity, terminal=terminal)}{diagnostic}\n"
                     )
             else:
-                label = self._severity(Severity.ERROR, terminal)
+                label = self._severity(Severity.ERROR, terminal=terminal)
                 sys.stderr.write(f"{label}{error.message}\n")
                 if error.hint:
                     sys.stderr.write(f"  {error.hint}\n")
             sys.stderr.flush()
 
-    def _severity(self, severity: Severity, terminal: bool) -> str:  # noqa: FBT001 - as above
+    def _severity(self, severity: Severity, *, terminal: bool) -> str:
         colour = RED if severity is Severity.ERROR else YELLOW
-        return self.paint(f"{severity}: ", colour, terminal)
+        return self.paint(f"{severity}: ", colour, terminal=terminal)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

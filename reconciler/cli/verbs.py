@@ -20,7 +20,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from reconciler.cli.output import Output
-from reconciler.errors import ExitCode, ReconcileError
+from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError
 
 RootOption = Annotated[
     Path | None,
@@ -87,6 +87,16 @@ class Interrupt:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.code = ExitCode.INTERRUPTED
+        self.is_asking = False
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While it lasts, a question stands and nothing runs: a signal ends the verb at once."""
+        self.is_asking = True
+        try:
+            yield
+        finally:
+            self.is_asking = False
 
 
 @contextmanager
@@ -97,11 +107,14 @@ def interruptible(output: Output) -> Iterator[Interrupt]:
     def on_signal(number: int, _frame: FrameType | None) -> None:
         terminated = number == signal.SIGTERM
         interrupt.code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+        if interrupt.is_asking:
+            output.urgent("")
+            raise InterruptedRunError("interrupted; nothing was done", exit_code=interrupt.code)
         if interrupt.event.is_set():
             # Threads may be in the middle of anything; the next apply completes what is left.
             os._exit(interrupt.code)
         interrupt.event.set()
-        output.talk("Interrupted: finishing what has begun. Once more to leave at once.")
+        output.urgent("Interrupted: finishing what has begun. Once more to leave at once.")
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)

@@ -6,10 +6,13 @@ replaced is decided by the spec hash alone. Secrets are masked here, once.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from reconciler.core.desired import Model
-from reconciler.core.engine import LaunchSpec, flag_name, masked, user_flags_of
+from reconciler.core.engine import Flag, LaunchSpec, flag_name, masked, user_flags_of
 from reconciler.core.observed import ObservedServer
 from reconciler.core.plan import Detail
+from reconciler.core.resolve import tcp_port
 
 
 def creation(model: Model, spec: LaunchSpec, path: str) -> tuple[Detail, ...]:
@@ -17,7 +20,7 @@ def creation(model: Model, spec: LaunchSpec, path: str) -> tuple[Detail, ...]:
     shown = {"engine": spec.engine, "model": path}
     if model.port is not None:
         shown["port"] = str(model.port)
-    shown |= {_field(model, flag.name): str(flag) for flag in spec.flags}
+    shown |= dict(_entry(model, flag) for flag in spec.flags)
     shown |= {f"env.{name}": masked(name, value) for name, value in spec.env}
     return tuple(Detail(path, None, value) for path, value in shown.items())
 
@@ -27,7 +30,7 @@ def replacement(
 ) -> tuple[Detail, ...]:
     """The fields that force a restart."""
     before = _fields_of(server, model)
-    after = {_field(model, flag.name): str(flag) for flag in spec.flags}
+    after = dict(_entry(model, flag) for flag in spec.flags)
     after |= {f"env.{name}": value for name, value in spec.env}
     after |= {"model": path, "listen": spec.listen}
     details = [
@@ -45,13 +48,11 @@ def replacement(
 
 
 def _fields_of(server: ObservedServer, model: Model) -> dict[str, str]:
-    fields = {_field(model, flag.name): str(flag) for flag in user_flags_of(server.argv)}
+    fields = dict(_entry(model, flag) for flag in user_flags_of(server.argv))
     fields |= {f"env.{name}": value for name, value in server.env}
-    socket = server.address.startswith("unix:")
-    fields["listen"] = "socket" if socket else server.address
-    if "--model" in server.argv:
-        fields["model"] = server.argv[server.argv.index("--model") + 1]
-    return fields
+    fields["listen"] = "socket" if tcp_port(server.address) is None else server.address
+    path = dict(pairwise(server.argv)).get("--model")
+    return fields if path is None else fields | {"model": path}
 
 
 def _shown(field: str, value: str | None) -> str | None:
@@ -60,11 +61,13 @@ def _shown(field: str, value: str | None) -> str | None:
     return masked(field.removeprefix("env."), value)
 
 
-def _field(model: Model, name: str) -> str:
-    """The flag as the user knows it: its path in the desired file if it is there."""
+def _entry(model: Model, flag: Flag) -> tuple[str, str]:
+    """The flag as the user knows it: its path and value in the desired file if it is there."""
     for section in ("params", "args"):
         for key in getattr(model, section):
-            if flag_name(key) == name or flag_name(key) == name.removeprefix("no-"):
-                return f"{section}.{key}"
+            if flag_name(key) == flag.name:
+                return f"{section}.{key}", str(flag)
+            if f"no-{flag_name(key)}" == flag.name and not flag.values:
+                return f"{section}.{key}", "false"
     # A flag that was taken out of the file: `params` is where most of them live.
-    return f"params.{name.replace('-', '_')}"
+    return f"params.{flag.name.replace('-', '_')}", str(flag)

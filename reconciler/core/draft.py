@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from reconciler.core.observed import ProcessRef
 from reconciler.core.plan import Change, Step, StepEffect
-from reconciler.core.words import InstanceName, ModelName
+from reconciler.core.words import ModelName
 
 
 @dataclass
@@ -19,9 +20,9 @@ class Draft:
     changes: list[Change] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     fetches: dict[ModelName, int] = field(default_factory=dict)
-    stops: dict[InstanceName, list[int]] = field(default_factory=dict)
-    port_stops: dict[int, int] = field(default_factory=dict)
-    """TCP port of ours -> the step after which nobody of us holds it any more."""
+    stops: dict[ProcessRef, int] = field(default_factory=dict)
+    port_stops: dict[int, set[int]] = field(default_factory=dict)
+    """TCP port of ours -> the steps after which nobody of us holds it any more."""
 
     def step(self, address: str, effect: StepEffect, reason: str, needs: set[int]) -> int:
         """Append a step and return its number."""

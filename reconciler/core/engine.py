@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from reconciler.core.desired import Engine, FlagValue, Model
 from reconciler.core.observed import ObservedEngine
@@ -225,8 +226,6 @@ def check_flags(flags: Sequence[Flag], engine: ObservedEngine) -> tuple[FlagProb
 
 
 def _unknown_flag(name: str, engine: ObservedEngine) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only the failing path pays for it
-
     near = get_close_matches(name, engine.flags, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"the engine ({engine.kind}) does not know the flag --{name}{hint}"

@@ -100,6 +100,8 @@ class _Reader:
             self.skip(self.u64())
         elif kind == _ARRAY:
             inner, count = self.u32(), self.u64()
+            if inner == _ARRAY:
+                raise GgufError("its header has an array of arrays")
             if inner in _FIXED_SIZES:
                 self.skip(_FIXED_SIZES[inner] * count)
             else:

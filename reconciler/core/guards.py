@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import ObservedState
-from reconciler.core.plan import Action, Change, Guard, Plan, ResourceType
+from reconciler.core.plan import Action, Guard, Plan, ResourceType
 from reconciler.core.present import human_bytes
 from reconciler.core.resolve import model_of
-from reconciler.core.words import InstanceName, ModelName
+from reconciler.core.words import InstanceName, ModelName, Phase
 
-SHARE = 0.30
+SHARE_PERCENT = 30
 LEAST_STOPS = 2
 LEAST_REPLACEMENTS = 3
 """More than 30 % of what runs, and at least 2 stops or 3 replacements (DESIGN 5)."""
@@ -44,16 +44,17 @@ def guard(
     return tuple(one for one in found if one is not None)
 
 
-def _instances(plan: Plan, *actions: Action) -> list[Change]:
-    return [
-        change
+def _names(plan: Plan, *actions: Action) -> set[InstanceName]:
+    return {
+        InstanceName(change.name)
         for change in plan.changes
         if change.type is ResourceType.INSTANCE and change.action in actions
-    ]
+    }
 
 
-def _running(observed: ObservedState) -> int:
-    return len({server.instance for server in observed.servers})
+def _running(observed: ObservedState) -> set[InstanceName]:
+    """What runs. A server that has had its TERM ends whatever is decided now."""
+    return {one.instance for one in observed.servers if one.phase is not Phase.STOPPING}
 
 
 def _another_file(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guard | None:
@@ -66,29 +67,33 @@ def _another_file(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guar
 
 
 def _too_many_stops(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guard | None:
-    suspended = observed.journal.suspended
-    stops = [
-        change
-        for change in _instances(plan, Action.DELETE)
-        if model_of(InstanceName(change.name)) not in suspended
-    ]
-    running, count = _running(observed), len(stops)
-    nothing_left = count == running and not _instances(plan, Action.CREATE)
-    many = count > SHARE * running and count >= LEAST_STOPS
+    """What an operator suspended was asked for by name; it does not count."""
+    running = _running(observed)
+    stops = _names(plan, Action.DELETE) & running
+    count = sum(model_of(name) not in observed.journal.suspended for name in stops)
+    nothing_left = stops == running and not _names(plan, Action.CREATE)
+    many = _is_large(count, running) and count >= LEAST_STOPS
     if not count or not (nothing_left or many) or count <= allowed.destroy:
         return None
     left = "nothing would be left running" if nothing_left else "that is more than 30 %"
-    message = f"{count} of {running} running instances would be stopped: {left}"
+    message = f"{count} of {len(running)} running instances would be stopped: {left}"
     return Guard("too many stops", message, f"--allow-destroy {count}", str(count))
 
 
 def _too_many_replacements(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guard | None:
     running = _running(observed)
-    count = len(_instances(plan, Action.REPLACE, Action.SURGE))
-    if not (count > SHARE * running and count >= LEAST_REPLACEMENTS) or count <= allowed.destroy:
+    count = len(_names(plan, Action.REPLACE, Action.SURGE) & running)
+    many = _is_large(count, running) and count >= LEAST_REPLACEMENTS
+    if not many or count <= allowed.destroy:
         return None
-    message = f"{count} of {running} running instances would be replaced: that is more than 30 %"
+    message = (
+        f"{count} of {len(running)} running instances would be replaced: that is more than 30 %"
+    )
     return Guard("too many replacements", message, f"--allow-destroy {count}", str(count))
+
+
+def _is_large(count: int, running: set[InstanceName]) -> bool:
+    return 100 * count > SHARE_PERCENT * len(running)
 
 
 def _protected(
@@ -97,10 +102,8 @@ def _protected(
     """A protected model stays protected when its entry is taken out of the file."""
     declared = {ModelName(name) for name, model in desired.models.items() if model.protect}
     gone = {name for name in observed.journal.protected if name not in desired.models}
-    touched = {
-        model_of(InstanceName(change.name))
-        for change in _instances(plan, Action.DELETE, Action.REPLACE, Action.SURGE)
-    }
+    touched = _names(plan, Action.DELETE, Action.REPLACE, Action.SURGE) & _running(observed)
+    models = {model_of(name) for name in touched}
     return [
         Guard(
             "protected model",
@@ -108,7 +111,7 @@ def _protected(
             f"--allow-protected {name}",
             name,
         )
-        for name in sorted(((declared | gone) & touched) - allowed.protected)
+        for name in sorted(((declared | gone) & models) - allowed.protected)
     ]
 
 

@@ -1,29 +1,82 @@
 """Resource guards: why one server cannot be started now, though all others can.
 
 In: a wanted instance, the observed state, the positions in the file. Out: one sentence, or "".
-A blocked resource keeps what runs of it; the plan goes on for the others (exit 3).
+A blocked resource keeps what runs of it; the plan goes on for the others (exit 3). What is kept
+holds its port, so one blocked instance can be the obstacle of another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from reconciler.core.cases import Case
 from reconciler.core.desired import DesiredState
 from reconciler.core.engine import check_flags, flag_name
 from reconciler.core.observed import FileStatus, ObservedState
-from reconciler.core.resolve import Instance
+from reconciler.core.resolve import Instance, tcp_port
+from reconciler.core.words import InstanceName
 from reconciler.errors import Position
 
 Marks = Mapping[tuple[str | int, ...], Position]
 
 
+def find_obstacles(
+    cases: Sequence[Case], desired: DesiredState, observed: ObservedState, marks: Marks
+) -> dict[InstanceName, str]:
+    """The reason for each instance that should be started now and cannot."""
+    found = {
+        case.name: reason
+        for case in cases
+        if case.wanted and case.needs_start
+        if (reason := obstacle(case.wanted, desired, observed, marks))
+    }
+    while more := _behind(cases, found):
+        found |= more
+    return found
+
+
+def staying_ports(
+    cases: Sequence[Case], blocked: Mapping[InstanceName, str]
+) -> dict[int, InstanceName]:
+    """The TCP ports of blocked instances: what runs of them is not stopped."""
+    return {
+        port: case.name
+        for case in cases
+        if case.name in blocked and case.keep
+        if (port := tcp_port(case.keep.address)) is not None
+    }
+
+
+def _behind(cases: Sequence[Case], blocked: Mapping[InstanceName, str]) -> dict[InstanceName, str]:
+    """The instances whose port a blocked one keeps."""
+    staying = staying_ports(cases, blocked)
+    return {
+        case.name: f"port {port} is still held by {staying[port]}, which is blocked"
+        for case in cases
+        if case.wanted and case.needs_start and case.name not in blocked
+        if (port := tcp_port(case.wanted.address)) in staying
+    }
+
+
+def cut_off(
+    cases: Sequence[Case], blocked: Mapping[InstanceName, str], gateway: str
+) -> dict[InstanceName, str]:
+    """Servers on a port of their own that would move behind a gateway that cannot be had."""
+    return {
+        case.name: f"the gateway is blocked: {gateway}"
+        for case in cases
+        if case.needs_start and case.name not in blocked
+        if case.keep and tcp_port(case.keep.address) is not None
+    }
+
+
 def obstacle(wanted: Instance, desired: DesiredState, observed: ObservedState, marks: Marks) -> str:
     """The first reason that keeps `wanted` from being started; empty when nothing does."""
     if observed.engine.kind is None:
-        return observed.engine.reason
+        return observed.engine.reason or "no engine was found"
     files = observed.files.get(wanted.model_name)
     if files is None or files.status in {FileStatus.BAD, FileStatus.UNKNOWN}:
-        return files.reason if files else "its files were not looked at"
+        return files.reason or files.status if files else "its files were not looked at"
     problems = check_flags(wanted.spec.flags, observed.engine)
     if problems:
         return "; ".join(

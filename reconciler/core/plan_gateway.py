@@ -1,13 +1,16 @@
 """The gateway's part of a plan: start, reload, restart or stop nginx, or leave it alone.
 
 In: desired and observed state, the plan in the making. Out: its change and steps.
-Routes depend on the desired state only; a port that a stranger holds is left out of them, so
-that one stranger does not take the gateway from all the others.
+Routes depend on the desired state only; a port that a stranger or a blocked server of ours holds
+is left out of them, so that it does not take the gateway from all the others.
 """
 
 from __future__ import annotations
 
-from reconciler.core.desired import DesiredState
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reconciler.core.desired import DesiredState, Gateway
 from reconciler.core.draft import Draft
 from reconciler.core.gateway import gateway_view, render_gateway
 from reconciler.core.observed import ObservedState
@@ -20,60 +23,76 @@ from reconciler.core.plan import (
     StopGateway,
 )
 from reconciler.core.site import Site
-from reconciler.core.words import GATEWAY_ADDRESS
+from reconciler.core.words import GATEWAY_ADDRESS, InstanceName
 from reconciler.errors import GatewayError
 
 STOP_GRACE_S = 10.0
 """How long nginx may finish running requests when it is stopped; its servers drained before."""
 
 
-def plan_gateway(
-    draft: Draft, desired: DesiredState, site: Site, observed: ObservedState
-) -> int | None:
+@dataclass(frozen=True, slots=True)
+class WantedGateway:
+    """What nginx should run, or why it cannot be made to now."""
+
+    rendered: RenderedGateway | None
+    blocked: str = ""
+
+
+def wanted_gateway(
+    desired: DesiredState,
+    site: Site,
+    observed: ObservedState,
+    staying: Mapping[int, InstanceName],
+) -> WantedGateway | None:
+    """The configuration for nginx; None for `gateway: false`. `staying` ports will not be freed."""
+    if desired.gateway is None:
+        return None
+    strangers = {port for port, holder in observed.ports.items() if holder.owner is None}
+    try:
+        view = gateway_view(desired, site, frozenset(strangers | staying.keys()))
+        rendered = render_gateway(view, observed.templates)
+    except GatewayError as error:
+        return WantedGateway(None, error.message)
+    if observed.gateway.master and observed.gateway.generation == rendered.generation:
+        return WantedGateway(rendered)
+    return WantedGateway(rendered, _obstacle(desired.gateway, observed, staying))
+
+
+def _obstacle(
+    gateway: Gateway, observed: ObservedState, staying: Mapping[int, InstanceName]
+) -> str:
+    if not observed.nginx:
+        return observed.nginx_reason or "no nginx was found"
+    holder = observed.ports.get(gateway.port)
+    if holder is not None and holder.owner is None:
+        return f"{holder}: stop it, or change `gateway.listen`"
+    if gateway.port in staying:
+        return f"port {gateway.port} is still held by {staying[gateway.port]}, which is blocked"
+    return ""
+
+
+def plan_gateway(draft: Draft, wanted: WantedGateway | None, observed: ObservedState) -> int | None:
     """Plan nginx; return the number of the step that frees its ports, if it is stopped."""
     running = observed.gateway.master is not None or bool(observed.gateway.orphans)
-    if desired.gateway is None:
+    if wanted is None:
         if not running:
             return None
         _say(draft, Action.DELETE, "`gateway: false`")
-        return _stop(draft, observed, "`gateway: false`")
-    try:
-        rendered = rendered_gateway(desired, site, observed)
-    except GatewayError as error:
-        _say(draft, Action.NO_OP, "keeps serving" if running else "not running", error.message)
-        return None
-    if observed.gateway.master and observed.gateway.generation == rendered.generation:
+        # Their streams go through it: each server drains while nginx still stands.
+        return _stop(draft, observed, "`gateway: false`", draft.stops.values())
+    if wanted.rendered is None or wanted.blocked:
+        _say(draft, Action.NO_OP, "keeps serving" if running else "not running", wanted.blocked)
+    elif observed.gateway.master and observed.gateway.generation == wanted.rendered.generation:
         _say(draft, Action.NO_OP, "serves this configuration")
-        return None
-    blocked = _blocked(desired, observed)
-    if blocked:
-        _say(draft, Action.NO_OP, "keeps serving" if running else "not running", blocked)
-        return None
-    _plan_apply(draft, rendered, observed)
+    else:
+        _plan_apply(draft, wanted.rendered, observed)
     return None
-
-
-def rendered_gateway(desired: DesiredState, site: Site, observed: ObservedState) -> RenderedGateway:
-    """The configuration that nginx should run."""
-    strangers = frozenset(port for port, holder in observed.ports.items() if holder.owner is None)
-    return render_gateway(gateway_view(desired, site, strangers), observed.templates)
-
-
-def _blocked(desired: DesiredState, observed: ObservedState) -> str:
-    if not observed.nginx:
-        return observed.nginx_reason
-    if desired.gateway is None:
-        return ""
-    holder = observed.ports.get(desired.gateway.port)
-    if holder is not None and holder.owner is None:
-        return f"{holder}: stop it, or change `gateway.listen`"
-    return ""
 
 
 def _plan_apply(draft: Draft, rendered: RenderedGateway, observed: ObservedState) -> None:
     seen = observed.gateway
     action, reason = Action.UPDATE, "its configuration changed"
-    needs = set(draft.port_stops.values())
+    needs = {number for numbers in draft.port_stops.values() for number in numbers}
     master = seen.master
     if master is None:
         action, reason = Action.CREATE, "not running"
@@ -82,7 +101,7 @@ def _plan_apply(draft: Draft, rendered: RenderedGateway, observed: ObservedState
     elif seen.generation is None:
         # It lives and does not answer for itself: a reload could not be confirmed either.
         action, reason = Action.REPLACE, "nginx does not answer"
-        needs.add(_stop(draft, observed, reason))
+        needs.add(_stop(draft, observed, reason, ()))
         master = None
     _say(draft, action, reason)
     orphans = () if seen.master else seen.orphans
@@ -90,10 +109,9 @@ def _plan_apply(draft: Draft, rendered: RenderedGateway, observed: ObservedState
     draft.step(GATEWAY_ADDRESS, effect, reason, needs)
 
 
-def _stop(draft: Draft, observed: ObservedState, reason: str) -> int:
+def _stop(draft: Draft, observed: ObservedState, reason: str, needs: Iterable[int]) -> int:
     effect = StopGateway(observed.gateway.master, observed.gateway.orphans, STOP_GRACE_S)
-    needs = {number for numbers in draft.stops.values() for number in numbers}
-    return draft.step(GATEWAY_ADDRESS, effect, reason, needs)
+    return draft.step(GATEWAY_ADDRESS, effect, reason, set(needs))
 
 
 def _say(draft: Draft, action: Action, reason: str, blocked: str = "") -> None:

@@ -17,6 +17,7 @@ from reconciler.core.words import InstanceName, ModelName, ModelState
 
 LOOPBACK = "127.0.0.1"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+_TOTAL = re.compile(r"-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +82,25 @@ def pick_files(names: Iterable[str], quant: str) -> tuple[str, ...]:
     Raises:
         QuantError: none or several candidates, or a shard missing; says what the repository has.
     """
-    weights = sorted(name for name in names if name.lower().endswith(".gguf"))
     groups: dict[str, list[str]] = {}
-    for name in weights:
-        if "mmproj" not in name.lower():
-            groups.setdefault(_SHARD.sub(".gguf", name), []).append(name)
-    found = [stem for stem in groups if _is_quant(stem, quant)]
+    for name in sorted(names):
+        if name.lower().endswith(".gguf") and "mmproj" not in name.lower():
+            groups.setdefault(_SHARD.sub(r"-of-\2.gguf", name), []).append(name)
+    stems = {group: _TOTAL.sub(".gguf", group) for group in groups}
+    found = [group for group in groups if _is_quant(stems[group], quant)]
+    # `UD-IQ2_XXS` ends in `IQ2_XXS`: the one that is called just so comes first.
+    named = [group for group in found if _quant_of(stems[group]).lower() == quant.lower()]
+    found = named or found
     if not found:
-        has = ", ".join(sorted({_quant_of(stem) for stem in groups})) or "no GGUF file"
+        has = ", ".join(sorted({_quant_of(stem) for stem in stems.values()})) or "no GGUF file"
         raise QuantError(f"no file for quant {quant}; the repository has: {has}")
     if len(found) > 1:
-        raise QuantError(f"quant {quant} fits several files: {', '.join(sorted(found))}")
+        candidates = ", ".join(sorted(groups[group][0] for group in found))
+        raise QuantError(f"quant {quant} fits several files: {candidates}")
     shards = groups[found[0]]
-    match = _SHARD.search(shards[0])
-    if match and len(shards) != int(match[2]):
-        raise QuantError(f"quant {quant} has {len(shards)} of its {int(match[2])} shards")
+    total = _SHARD.search(shards[0])
+    if total and len(shards) != int(total[2]):
+        raise QuantError(f"quant {quant} has {len(shards)} of its {int(total[2])} shards")
     return tuple(shards)
 
 

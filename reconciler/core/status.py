@@ -38,6 +38,7 @@ class InstanceRow:
 
 _NEXT = {
     Action.CREATE: "apply starts it",
+    Action.UPDATE: "apply stops its second copy",
     Action.ADOPT: "apply waits for it",
     Action.REPLACE: "apply replaces it",
     Action.SURGE: "apply replaces it",

@@ -117,6 +117,14 @@ class Runtime(Protocol):
         """Remove what a gone server left: its socket, and its pid file if it is its own."""
         ...
 
+    def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
+        """Make what lies beside the servers agree with what lives.
+
+        Pid files of live ones as they should be (`ports`: their public ports); no sockets, routes
+        and pid files of dead ones. The caller holds the run lock.
+        """
+        ...
+
     def log_tail(self, instance: InstanceName, lines: int) -> str:
         """The last lines of the instance's log."""
         ...
@@ -152,6 +160,7 @@ class Files(Protocol):
 
         Raises:
             HubError: refused, not found, or unreachable.
+            InterruptedRunError: the run is to end; what is complete stays.
         """
         ...
 

@@ -1,4 +1,8 @@
-"""The only place that reads a clock."""
+"""The only place that reads a clock.
+
+In: nothing. Out: seconds since the epoch (for people) and monotonic seconds (for deadlines).
+The linter forbids wall clocks elsewhere: a decision must never hang on one.
+"""
 
 import time
 

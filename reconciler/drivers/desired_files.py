@@ -48,7 +48,9 @@ def _unreadable(path: Path, root: Path, why: str) -> InvalidDesiredError:
 
 def shown(path: Path, root: Path) -> str:
     """A path as messages and the journal name it: relative to the root if it lies there."""
-    resolved = Path(path).absolute()
+    # A link in the folder's path, or `..`, is the same file; a link of that name is what is meant.
+    folder = path.is_dir() or path.name == ".."
+    resolved = path.resolve() if folder else path.parent.resolve() / path.name
     return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
 
 

@@ -144,7 +144,16 @@ def send(process: ProcessRef, number: signal.Signals, still: Callable[[ProcessRe
 
 
 def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool:
-    """KILL the process group that this very process leads (our servers lead their own session)."""
+    """KILL the process group that this very process leads (our servers lead their own session).
+
+    One that leads none, because the wrapper that started it died, is killed alone.
+    """
+    try:
+        leads = os.getpgid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
+    if not leads:
+        return send(process, signal.SIGKILL, still)
     if not still(process):
         return False
     with _effect(f"KILL group {process.pid}"), contextlib.suppress(ProcessLookupError):

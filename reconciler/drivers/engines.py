@@ -119,8 +119,8 @@ class EngineFinder:
     def _run_help(self, path: Path) -> str:
         environment = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
         environment["XDG_CONFIG_HOME"] = str(self._cache / "no-config")
-        # The path comes from PATH or from the user's own file, and there is no shell in between.
-        process = subprocess.Popen(  # noqa: S603
+        # The path comes from PATH or from the user's own file.
+        process = subprocess.Popen(  # noqa: S603 - no shell in between
             [path, "--help"],
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -44,6 +44,14 @@ class ModelFiles:
 
     def _by_path(self, declared: str) -> ObservedFiles:
         first = Path(self._root, declared)
+        match = _SHARD.search(first.name)
+        if match and int(match[1]) != 1:
+            return ObservedFiles(
+                FileStatus.BAD,
+                path=str(first),
+                spec_id=str(first),
+                reason=f"{first} is not the first shard: name {_shards(first)[0].name}",
+            )
         files: list[ObservedFile] = []
         for path in _shards(first):
             try:
@@ -80,7 +88,7 @@ def _shards(first: Path) -> list[Path]:
     match = _SHARD.search(first.name)
     if not match:
         return [first]
-    stem, total = first.name[: match.start()], int(match[2])
+    stem, total = first.name[: match.start()], max(1, int(match[2]))
     return [
         first.with_name(f"{stem}-{number:05}-of-{total:05}.gguf") for number in range(1, total + 1)
     ]

@@ -17,17 +17,29 @@ from reconciler.core.plan import FetchFiles
 from reconciler.core.resolve import QuantError, pick_files
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel
-from reconciler.errors import HubError
+from reconciler.errors import HubError, InterruptedRunError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Hub:
-    """Looks and fetches; `store` is where new files go."""
+    """Looks and fetches; `store` is where new files go.
 
-    def __init__(self, store: str, caches: tuple[str, ...]) -> None:
+    Without an endpoint or a token the client looks for them as its other users know it.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        caches: tuple[str, ...],
+        *,
+        endpoint: str | None = None,
+        token: str | None = None,
+    ) -> None:
         self._store = store
         self._caches = (store, *(cache for cache in caches if cache != store))
+        self._endpoint = endpoint
+        self._token = token
 
     def inspect(self, repo: str, revision: str, quant: str) -> ObservedFiles:
         """The files that a quant stands for: here, to be fetched, or not to be found out."""
@@ -41,15 +53,17 @@ class Hub:
         try:
             return self._ask(repo, pinned or revision, quant)
         except HubError as error:
-            return ObservedFiles(FileStatus.UNKNOWN, reason=error.message)
+            status = FileStatus.UNKNOWN if error.retryable else FileStatus.BAD
+            return ObservedFiles(status, reason=f"{error.message}: {error.hint}")
         except QuantError as error:
             return ObservedFiles(FileStatus.BAD, reason=f"{repo}: {error}")
 
     def _ask(self, repo: str, revision: str, quant: str) -> ObservedFiles:
         from huggingface_hub import HfApi  # noqa: PLC0415 - 0.2 s that an offline plan need not pay
 
+        api = HfApi(endpoint=self._endpoint, token=self._token)
         with _translated(repo):
-            info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=20)
+            info = api.model_info(repo, revision=revision, files_metadata=True, timeout=20)
         sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
         names = pick_files(sizes, quant)
         commit = info.sha or revision
@@ -74,9 +88,16 @@ class Hub:
         for file in fetch.files:
             progress(done, total)
             if cancel.is_set():
-                raise HubError(f"the download of {fetch.repo} was interrupted")
+                raise InterruptedRunError(f"interrupted while downloading from {fetch.repo}")
             with _translated(fetch.repo):
-                hf_hub_download(fetch.repo, file.name, revision=fetch.commit, cache_dir=self._store)
+                hf_hub_download(
+                    fetch.repo,
+                    file.name,
+                    revision=fetch.commit,
+                    cache_dir=self._store,
+                    endpoint=self._endpoint,
+                    token=self._token,
+                )
             done += file.size
         progress(done, total)
         if not _COMMIT.fullmatch(fetch.revision):
@@ -97,24 +118,48 @@ class _translated:  # noqa: N801 - reads as a phrase: `with _translated(repo):`
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         from huggingface_hub import errors  # noqa: PLC0415 - see above
 
-        # The client lets its HTTP library's errors through; it names their base, unexported.
-        network_error = errors.HTTPError  # type: ignore[attr-defined]
-        if error is None or not isinstance(error, OSError | network_error | ValueError):
-            return
-        said, final = "cannot be reached", False
-        hint = "check the network, HF_ENDPOINT and the proxy"
-        if isinstance(error, errors.GatedRepoError):
-            said, final = "is gated", True
-            hint = "accept its terms on its page, then set HF_TOKEN or run `hf auth login`"
-        elif isinstance(error, errors.RevisionNotFoundError):
-            said, final, hint = "has no such revision", True, "check `source.revision`"
-        elif isinstance(error, errors.RepositoryNotFoundError):
-            said, final = "does not exist, or is private", True
-            hint = "check `source.repo`; for a private one set HF_TOKEN"
-        elif isinstance(error, errors.EntryNotFoundError):
-            said, final, hint = "no longer has that file", True, "check `quant`"
-        message = f"hub repository {self._repo} {said} ({type(error).__name__}): {hint}"
-        raise HubError(message, hint=hint, retryable=not final) from error
+        # Its transport's errors (httpx or httpx2, by version) come through: a base of its own.
+        raised = (ValueError, *errors.HfHubHTTPError.__bases__)
+        if error is not None and isinstance(error, raised):
+            said, hint, final = _meaning(error)
+            message = f"hub repository {self._repo} {said}"
+            raise HubError(message, hint=hint, retryable=not final) from error
+
+
+def _meaning(error: BaseException) -> tuple[str, str, bool]:
+    """What the client's error says of a repository, what to do now, and whether that is final."""
+    from huggingface_hub import errors  # noqa: PLC0415 - see above
+
+    known: tuple[tuple[type[Exception], str, str], ...] = (
+        (
+            errors.GatedRepoError,
+            "is gated",
+            "accept its terms on its page, then set HF_TOKEN or run `hf auth login`",
+        ),
+        (errors.RevisionNotFoundError, "has no such revision", "check `source.revision`"),
+        (
+            errors.RepositoryNotFoundError,
+            "does not exist, or is private",
+            "check `source.repo`; for a private one set HF_TOKEN",
+        ),
+        (errors.RemoteEntryNotFoundError, "no longer has that file", "check `quant`"),
+        (errors.OfflineModeIsEnabled, "may not be asked", "unset HF_HUB_OFFLINE"),
+    )
+    for kind, said, hint in known:
+        if isinstance(error, kind):
+            return said, hint, True
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        # "Not found here" after the hub could not be asked: what happened there is the cause.
+        return _meaning(error.__cause__)
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        if status in {401, 403}:
+            return f"refuses us (HTTP {status})", "check HF_TOKEN, or run `hf auth login`", True
+        return f"cannot be read: its hub answered HTTP {status}", "try again later", False
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be stored: {error}", "make room, or correct the folder's rights", False
+    hint = "check the network, HF_ENDPOINT and the proxy"
+    return f"cannot be reached ({type(error).__name__})", hint, False
 
 
 def _folder(cache: str, repo: str) -> Path:

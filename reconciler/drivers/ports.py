@@ -42,6 +42,7 @@ class TcpPorts:
 
 
 def _in_the_way(taken: str, wanted: str) -> bool:
+    wanted = wanted.strip("[]")  # as `listen` writes an IPv6 address
     return taken == wanted or taken in _WILDCARDS or wanted in _WILDCARDS or wanted == "localhost"
 
 

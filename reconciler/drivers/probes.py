@@ -25,8 +25,8 @@ class HttpProber:
         """Ask /health once. llama-server answers 503 while it loads, 200 when it is ready."""
         try:
             status = _get(address, "/health", timeout).status_code
-        except httpx.ConnectError:
-            return Health.REFUSED
+        except httpx.ConnectError as error:
+            return Health.SILENT if _is_full(error) else Health.REFUSED
         except httpx.HTTPError:
             return Health.SILENT
         if status == httpx.codes.SERVICE_UNAVAILABLE:
@@ -49,6 +49,13 @@ class HttpProber:
             return None
         counts = _IN_FLIGHT.findall(text)
         return sum(int(count) for count in counts) if counts else None
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether somebody listens, but has long not taken a connection (EAGAIN of a unix socket)."""
+    while error is not None and not isinstance(error, BlockingIOError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _get(address: str, path: str, timeout: float) -> httpx.Response:

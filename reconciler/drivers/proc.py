@@ -112,8 +112,9 @@ def open_files(pid: int) -> Iterator[str]:
     except OSError:
         return
     for descriptor in descriptors:
+        link = f"/proc/{pid}/fd/{descriptor}"
         try:
-            yield os.readlink(f"/proc/{pid}/fd/{descriptor}").removesuffix(_DELETED)  # noqa: PTH115
+            yield os.readlink(link).removesuffix(_DELETED)  # noqa: PTH115 - as above
         except OSError:
             continue
 

@@ -112,11 +112,10 @@ class ServerProcesses:
     def start(self, launch: Launch) -> ProcessRef:
         """Start a process that holds its slot's lock for as long as it lives."""
         site, instance = self._site, launch.instance
-        for folder in (site.sockets, f"{site.state}/empty", f"{site.root}/run"):
-            effects.make_folder(folder)
-        effects.make_folder(f"{site.root}/logs")
         lock = self._take_slot(instance, launch.slot)
         try:
+            for folder in (site.sockets, f"{site.state}/empty", f"{site.root}/logs"):
+                effects.make_folder(folder)
             effects.overwrite(site.slot_lock(instance, launch.slot), "")
             if launch.address.startswith("unix:"):
                 # Left behind by a predecessor, it would make this start fail; we hold the slot.
@@ -133,17 +132,23 @@ class ServerProcesses:
             )
         except OSError as error:
             raise EngineError(
-                f"{launch.command[0]} could not be started: {error.strerror or error}",
-                hint="is it executable, and is there memory and disk left?",
+                f"{instance} could not be started: "
+                f"{error.filename or launch.command[0]}: {error.strerror or error}",
+                hint="are rights, memory and disk as they should be?",
             ) from error
         finally:
             os.close(lock)
         stat = proc.read_stat(child.pid)
         ref = ProcessRef(child.pid, stat.start_ticks if stat else 0)
         self._children[ref], self._log_starts[ref] = child, start
-        port = "" if launch.public_port is None else str(launch.public_port)
-        effects.write_atomic(site.pid_file(instance), f"{child.pid}\n{port}\n", mode=0o644)
+        self._note_pid(instance, child.pid, launch.public_port)
         return ref
+
+    def _note_pid(self, instance: InstanceName, pid: int, port: int | None) -> None:
+        path, text = Path(self._site.pid_file(instance)), f"{pid}\n{'' if port is None else port}\n"
+        if _read(path) != text:
+            effects.make_folder(path.parent)
+            effects.write_atomic(path, text, mode=0o644)
 
     def _take_slot(self, instance: InstanceName, slot: str) -> int:
         path = self._site.slot_lock(instance, slot)
@@ -219,12 +224,31 @@ class ServerProcesses:
         if not _is_port(address):
             effects.unlink(address.removeprefix("unix:"))
         pid_file = Path(self._site.pid_file(instance))
-        try:
-            own = pid_file.read_text(encoding="ascii").split("\n", 1)[0] == str(server.pid)
-        except OSError:
-            own = False
-        if own:
+        if _read(pid_file).split("\n", 1)[0] == str(server.pid):
             effects.unlink(pid_file)
+
+    def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
+        """Correct the pid files of what lives, remove what the dead left."""
+        live: dict[InstanceName, ObservedServer] = {}
+        for server in self.list():
+            if server.routed or server.instance not in live:
+                live[server.instance] = server
+        for instance, port in ports.items():
+            if instance in live:
+                self._note_pid(instance, live[instance].ref.pid, port)
+        for lock in Path(self._site.state, "slots").glob("*.*"):
+            name, _, slot = lock.name.rpartition(".")
+            self._clear_slot(InstanceName(name), slot, is_dead=name not in live)
+
+    def _clear_slot(self, instance: InstanceName, slot: str, *, is_dead: bool) -> None:
+        lock = locks.take(self._site.slot_lock(instance, slot))
+        if lock is None:
+            return
+        effects.unlink(self._site.socket(instance, slot))
+        if is_dead:
+            effects.unlink(self._site.route(instance))
+            effects.unlink(self._site.pid_file(instance))
+        os.close(lock)
 
     def log_tail(self, instance: InstanceName, lines: int) -> str:
         """The last lines of its log."""
@@ -248,10 +272,14 @@ class ServerProcesses:
         return f"unix:{self._site.sockets}/{target.name}"
 
     def _slot_note(self, instance: InstanceName, slot: str) -> str:
-        try:
-            return Path(self._site.slot_lock(instance, slot)).read_text(encoding="utf-8")
-        except OSError:
-            return ""
+        return _read(Path(self._site.slot_lock(instance, slot)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _stopping_note(server: ProcessRef) -> str:

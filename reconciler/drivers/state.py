@@ -100,18 +100,18 @@ class StateFolder:
         """Replace the journal, if it differs."""
         if journal == self.read():
             return
-        effects.make_folder(self._folder)
         values = asdict(journal) | {"protected": sorted(journal.protected)}
         text = json.dumps(values, indent=1, sort_keys=True)
-        effects.write_atomic(self._folder / "journal.json", text + "\n")
+        with self._usable():
+            effects.make_folder(self._folder)
+            effects.write_atomic(self._folder / "journal.json", text + "\n")
 
     @contextlib.contextmanager
     def run_lock(self, timeout: float) -> Iterator[None]:
         """Hold the run lock while effects run; it dies with us and nobody inherits it."""
-        effects.make_folder(self._folder)
         path = str(self._folder / "run.lock")
         deadline = time.monotonic() + timeout
-        while (lock := locks.take(path)) is None:
+        while (lock := self._take(path)) is None:
             if time.monotonic() >= deadline:
                 raise LockHeldError(
                     f"another run is at work on this root: {_holder(path)}",
@@ -122,6 +122,20 @@ class StateFolder:
             yield
         finally:
             os.close(lock)
+
+    def _take(self, path: str) -> int | None:
+        with self._usable():
+            return locks.take(path)
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StateFolderError(
+                f"{self._folder} cannot be used: {error.strerror}",
+                hint="make room or correct its rights, or set XDG_STATE_HOME to another folder",
+            ) from error
 
 
 def _holder(path: str) -> str:

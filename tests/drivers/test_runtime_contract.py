@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fake_runtime import Behaviour, FakeClock, FakeRuntime
@@ -46,6 +47,10 @@ class World(ABC):
     def terms(self) -> int:
         """How many TERMs the server `m` got."""
 
+    @abstractmethod
+    def noted(self, instance: str) -> tuple[int, int | None] | None:
+        """Pid and public port in the instance's pid file."""
+
 
 class RealWorld(World):
     def __init__(self, rig: ProcessRig) -> None:
@@ -69,6 +74,13 @@ class RealWorld(World):
         eventually(lambda: "TERM" in self._rig.log(), "a TERM")
         return self._rig.log().count("TERM")
 
+    def noted(self, instance: str) -> tuple[int, int | None] | None:
+        path = Path(self._rig.site.pid_file(InstanceName(instance)))
+        if not path.exists():
+            return None
+        pid, port = path.read_text(encoding="ascii").splitlines()
+        return int(pid), int(port) if port else None
+
 
 class FakeWorld(World):
     def __init__(self) -> None:
@@ -91,6 +103,9 @@ class FakeWorld(World):
 
     def terms(self) -> int:
         return sum(len(one.terms) for one in self._fake.servers)
+
+    def noted(self, instance: str) -> tuple[int, int | None] | None:
+        return self._fake.pid_files.get(instance)
 
 
 class RuntimeContract:
@@ -224,6 +239,48 @@ class RuntimeContract:
         world.runtime.forget(ref, M, world.launch("m", "a").address)
         world.runtime.forget(ref, M, world.launch("m", "a").address)
         assert world.runtime.list() == ()
+
+    def test_a_server_is_noted_until_it_is_forgotten(self, world: World) -> None:
+        launch = world.launch("m", "a")
+        old = world.start("m", "a")
+        assert world.noted("m") == (old.pid, None)
+        new = world.start("m", "b")
+        world.runtime.forget(old, M, launch.address)
+        assert world.noted("m") == (new.pid, None)
+        world.runtime.forget(new, M, launch.address)
+        assert world.noted("m") is None
+
+    def test_tidying_corrects_the_ports_of_what_lives(self, world: World) -> None:
+        m, other = world.start("m"), world.start("other")
+        world.runtime.tidy({M: 8001, InstanceName("gone"): 8002})
+        assert world.noted("m") == (m.pid, 8001)
+        assert world.noted("other") == (other.pid, None)
+        assert world.noted("gone") is None
+        world.runtime.tidy({M: None})
+        assert world.noted("m") == (m.pid, None)
+
+    def test_tidying_removes_what_the_dead_left(self, world: World) -> None:
+        dead, live = world.start("m"), world.start("other")
+        for name in ("m", "other"):
+            instance = InstanceName(name)
+            world.runtime.route(instance, world.launch(name, "a").address)
+        self.end(world, dead)
+        world.runtime.tidy({})
+        assert world.noted("m") is None
+        assert world.noted("other") == (live.pid, None)
+        assert self.only(world).routed
+        world.start("m")
+        assert [one.instance for one in world.runtime.list() if one.routed] == ["other"]
+
+    def test_tidying_disturbs_nobody(self, world: World) -> None:
+        world.start("m", "a")
+        world.start("m", "b")
+        world.runtime.route(M, world.launch("m", "b").address)
+        before = [(one.ref, one.phase, one.routed) for one in world.runtime.list()]
+        world.runtime.tidy({M: None})
+        assert [(one.ref, one.phase, one.routed) for one in world.runtime.list()] == before
+        with pytest.raises(EngineError, match="already runs"):
+            world.runtime.start(world.launch("m", "b"))
 
 
 class TestServerProcesses(RuntimeContract):

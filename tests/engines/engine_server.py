@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 DEADLINE_S = 30.0
+END_S = 15.0
 PING_S = 1
 
 
@@ -144,7 +145,7 @@ class Server:
 
     def exit_code(self) -> int:
         """Wait for its end by itself."""
-        return self.process.wait(DEADLINE_S)
+        return self.process.wait(END_S)
 
     def metric(self, name: str) -> float:
         lines = self.ask("/metrics")[1].splitlines()

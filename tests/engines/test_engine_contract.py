@@ -27,6 +27,7 @@ from reconciler.core.words import ModelName
 from reconciler.embedded_server import OPTIONS
 
 ENDLESS: dict[str, Any] = {"prompt": "once upon", "ignore_eos": True}
+STREAM = {"stream": True}
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
 
 
@@ -66,20 +67,19 @@ def being_loaded(folder: Path) -> Path:
     return path
 
 
-def let_it_load(path: Path, model: Path) -> None:
+def let_it_load(server: Server, path: Path, model: Path) -> None:
     copy = path.with_name("copy.gguf")
     shutil.copy(model, copy)
-    writers: list[int] = []
-
-    def is_being_read() -> bool:
-        with contextlib.suppress(OSError):
-            writers.append(os.open(path.with_name("writer"), os.O_WRONLY | os.O_NONBLOCK))
-        return bool(writers)
-
-    eventually(is_being_read, "the engine opens its model")
-    # The first look at the file ends empty (llama.cpp only measures there), the second is real.
+    # First the path, then the waking: its first look at the file fails (llama.cpp only measures
+    # there), the second must find the real one.
     copy.replace(path)
-    os.close(writers[0])
+
+    def is_ready() -> bool:
+        with contextlib.suppress(OSError):
+            os.close(os.open(path.with_name("writer"), os.O_WRONLY | os.O_NONBLOCK))
+        return server.status() == 200
+
+    eventually(is_ready, "it loads")
 
 
 def test_life(start: Start, short_folder: Path, tiny_model: Path) -> None:
@@ -87,7 +87,7 @@ def test_life(start: Start, short_folder: Path, tiny_model: Path) -> None:
     server.wait_status(503)
     status, text = server.ask("/v1/models")
     assert (status, "Loading model" in text) == (503, True)
-    let_it_load(short_folder / "slow.gguf", tiny_model)
+    let_it_load(server, short_folder / "slow.gguf", tiny_model)
     server.ready()
     server.process.send_signal(signal.SIGTERM)
     assert server.exit_code() == 0
@@ -131,7 +131,7 @@ def test_answers(start: Start) -> None:
 
 
 def test_streams(start: Start) -> None:
-    connection = start().ready().send("/v1/chat/completions", {**CHAT, "stream": True})
+    connection = start().ready().send("/v1/chat/completions", CHAT | STREAM)
     answer = connection.getresponse()
     assert answer.getheader("Content-Type") == "text/event-stream"
     events = [line for line in answer.read().decode(errors="replace").split("\n") if line]
@@ -178,32 +178,58 @@ def test_term_while_loading(start: Start, short_folder: Path) -> None:
     assert server.exit_code() == -signal.SIGTERM
 
 
-def test_term_ends_an_open_stream_at_its_next_ping(start: Start, engine: EngineProgram) -> None:
-    server = start(*engine.endless).ready()
-    connection = server.send("/v1/completions", {**ENDLESS, "stream": True})
-    answer = connection.getresponse()
-    assert answer.read(64)
-    before = time.monotonic()
-    server.process.send_signal(signal.SIGTERM)
-    # An end of file, not a reset; but in the middle of the body, so that no client takes the
-    # answer for a whole one.
-    with pytest.raises(http.client.IncompleteRead) as rest:
-        answer.read()
-    assert b"[DONE]" not in rest.value.partial
-    connection.close()
-    assert server.exit_code() == 0
-    assert time.monotonic() - before < PING_S + 5
+def until_it_ends(engine: EngineProgram, trial: Callable[[str], None]) -> None:
+    """Run `trial` with a socket name; once more, twice for llama-server, if that hangs.
+
+    The TERM handler of llama-server takes a mutex that its main thread may hold just then: about 1
+    in 100 TERMs during a decode of a tiny model hang it for ever. That is what `grace` and KILL
+    are for. The embedded engine stops its server outside of a handler and must always end.
+    """
+    tries = 3 if engine.name == "llama-server" else 1
+    for left in reversed(range(tries)):
+        try:
+            trial(f"{left}.sock")
+        except (subprocess.TimeoutExpired, TimeoutError):
+            if not left:
+                raise
+        else:
+            return
 
 
-def test_term_waits_for_the_client_of_a_plain_request(start: Start, engine: EngineProgram) -> None:
-    server = start(*engine.endless).ready()
-    connection = server.send("/v1/completions", ENDLESS)
-    eventually(lambda: server.metric("llamacpp:requests_processing") == 1, "it runs")
-    server.process.send_signal(signal.SIGTERM)
-    with pytest.raises(subprocess.TimeoutExpired):
-        server.process.wait(0.5)
-    connection.close()
-    assert server.exit_code() == 0
+def test_term_ends_an_open_stream_at_its_next_ping(
+    start: Start, engine: EngineProgram, short_folder: Path
+) -> None:
+    def trial(name: str) -> None:
+        server = start(*engine.endless, address=str(short_folder / name)).ready()
+        with contextlib.closing(server.send("/v1/completions", ENDLESS | STREAM)) as connection:
+            answer = connection.getresponse()
+            assert answer.read(64)
+            before = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            # An end of file, not a reset; but in the middle of the body, so that no client takes
+            # the answer for a whole one.
+            with pytest.raises(http.client.IncompleteRead) as rest:
+                answer.read()
+        assert b"[DONE]" not in rest.value.partial
+        assert server.exit_code() == 0
+        assert time.monotonic() - before < PING_S + 5
+
+    until_it_ends(engine, trial)
+
+
+def test_term_waits_for_the_client_of_a_plain_request(
+    start: Start, engine: EngineProgram, short_folder: Path
+) -> None:
+    def trial(name: str) -> None:
+        server = start(*engine.endless, address=str(short_folder / name)).ready()
+        with contextlib.closing(server.send("/v1/completions", ENDLESS)):
+            eventually(lambda: server.metric("llamacpp:requests_processing") == 1, "it runs")
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                server.process.wait(0.5)
+        assert server.exit_code() == 0
+
+    until_it_ends(engine, trial)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""Small builders of desired and observed states, for the tests of the planner.
+
+In: what a test is about, as keywords. Out: the core's own values, with dull defaults for the rest.
+The templates are the least that has a generation: they say as JSON where nginx would listen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from reconciler.core.desired import DesiredState, Model
+from reconciler.core.observed import (
+    FileStatus,
+    ObservedEngine,
+    ObservedFile,
+    ObservedFiles,
+    ObservedGateway,
+    ObservedServer,
+    ObservedState,
+    PortHolder,
+    ProcessRef,
+)
+from reconciler.core.plan import Plan, RenderedGateway
+from reconciler.core.plan_gateway import wanted_gateway
+from reconciler.core.planner import make_plan
+from reconciler.core.resolve import Instance, model_of, resolve, tcp_port
+from reconciler.core.site import Site
+from reconciler.core.words import EngineKind, InstanceName, ModelName, Phase, SpecHash
+
+SITE = Site(root="/r", state="/s", desired="desired/x.yaml")
+ENGINE = ObservedEngine(
+    EngineKind.EMBEDDED,
+    ("/bin/engine",),
+    flags={"ctx-size": "--ctx-size", "c": "-c", "temp": "--temp", "jinja": "--jinja"},
+    removed={"draft": "use --spec-draft"},
+)
+TEMPLATES = {
+    "nginx.conf.j2": """{{ {
+        "listen": view.listen,
+        "names": view.server_names,
+        "models": router.models,
+    } | tojson }}""",
+}
+NGINX = ObservedGateway(master=ProcessRef(50, 5))
+_pids = itertools.count(1000)
+
+
+def desired(models: Mapping[str, Any], gateway: object = True, **rest: object) -> DesiredState:
+    """A desired state; each model has a path source unless it says another one."""
+    whole = {name: {"source": {"path": f"{name}.gguf"}, **each} for name, each in models.items()}
+    front = {} if gateway is True else gateway or None
+    return DesiredState.model_validate({"version": 1, "gateway": front, "models": whole, **rest})
+
+
+def files_of(
+    model: Model, status: FileStatus = FileStatus.PRESENT, size: int = 140
+) -> ObservedFiles:
+    """The files of a model, as the drivers would see them."""
+    source = model.source
+    if source.path is not None:
+        path = spec_id = f"/r/{source.path}"
+    else:
+        path = f"/r/models/{source.repo}/{model.quant}.gguf"
+        spec_id = f"{source.repo}@{'c' * 40}/{model.quant}.gguf"
+    here = status is FileStatus.PRESENT
+    file = ObservedFile(path.rpartition("/")[2], size, f"1:2:{size}:3" if here else "")
+    reason = "" if status in {FileStatus.PRESENT, FileStatus.MISSING} else f"{path} is {status}"
+    return ObservedFiles(status, path, spec_id, (file,), "c" * 40, reason)
+
+
+def all_files(state: DesiredState, **special: ObservedFiles) -> dict[ModelName, ObservedFiles]:
+    """The files of all models, here unless `special` says otherwise."""
+    return {
+        ModelName(name): special.get(name, files_of(model)) for name, model in state.models.items()
+    }
+
+
+def instances(state: DesiredState) -> dict[str, Instance]:
+    """The wanted instances by name."""
+    return {one.name: one for one in resolve(state, all_files(state))}
+
+
+def server(state: DesiredState, name: str, **special: Any) -> ObservedServer:
+    """The server that `state` wants under `name`, ready and routed; or as `special` says."""
+    wanted = instances(state)[name]
+    slot = special.get("slot", "a")
+    port = tcp_port(wanted.address)
+    address = wanted.address if port else f"unix:{SITE.socket(wanted.name, slot)}"
+    flags = [part for flag in wanted.spec.flags for part in (f"--{flag.name}", *flag.values)]
+    path = files_of(wanted.model).path
+    whole: dict[str, Any] = {
+        "ref": ProcessRef(next(_pids), 7),
+        "spec": wanted.spec.hash,
+        "phase": Phase.READY,
+        "address": address,
+        "routed": True,
+        "argv": ("--model", path, "--alias", model_of(wanted.name), *flags),
+        "env": wanted.spec.env,
+        "files": files_of(wanted.model).identity,
+    }
+    return ObservedServer(**{"instance": wanted.name, "slot": slot, **whole, **special})
+
+
+def stray(name: str, **special: Any) -> ObservedServer:
+    """A server of a spec that nobody wants any more."""
+    slot = special.get("slot", "a")
+    whole: dict[str, Any] = {
+        "ref": ProcessRef(next(_pids), 7),
+        "spec": SpecHash("0" * 12),
+        "phase": Phase.READY,
+        "slot": slot,
+        "address": f"unix:{SITE.socket(InstanceName(name), slot)}",
+        "routed": True,
+    }
+    return ObservedServer(**{"instance": InstanceName(name), **whole, **special})
+
+
+def observed(state: DesiredState, *servers: ObservedServer, **special: Any) -> ObservedState:
+    """A machine with these servers, all files of `state`, and nginx as `state` wants it."""
+    whole: dict[str, Any] = {
+        "servers": servers,
+        "files": all_files(state),
+        "engine": ENGINE,
+        "nginx": ("/bin/nginx",),
+        "templates": TEMPLATES,
+        "disk_free_bytes": 10**12,
+    }
+    seen = ObservedState(**{**whole, **special})
+    if "gateway" in special or state.gateway is None:
+        return seen
+    return replace(seen, gateway=replace(NGINX, generation=rendered(state, seen).generation))
+
+
+def rendered(state: DesiredState, seen: ObservedState) -> RenderedGateway:
+    """What nginx should run."""
+    wanted = wanted_gateway(state, SITE, seen, {})
+    assert wanted is not None
+    assert wanted.rendered is not None
+    return wanted.rendered
+
+
+def running(state: DesiredState, **special: Any) -> ObservedState:
+    """The machine just as `state` wants it."""
+    return observed(state, *(server(state, name) for name in instances(state)), **special)
+
+
+def holders(*strangers: int, **ours: int) -> dict[int, PortHolder]:
+    """Who holds which port: strangers, and `name=port` for ours."""
+    found = {port: PortHolder(port, 77, "sleep 1") for port in strangers}
+    return found | {port: PortHolder(port, 5, "x", name) for name, port in ours.items()}
+
+
+def plan(state: DesiredState, seen: ObservedState) -> Plan:
+    """The plan for this site."""
+    return make_plan(state, SITE, seen)
+
+
+def ports_in(config: RenderedGateway) -> set[int]:
+    """The ports that nginx would listen on with this configuration of `TEMPLATES`."""
+    said = json.loads(config.files["nginx.conf"])
+    own = {one["port"] for one in said["models"] if one["instances"] and one["port"]}
+    return {int(said["listen"].rpartition(":")[2]), *own}
+
+
+def steps_of(made: Plan) -> list[str]:
+    """The steps as short texts: `3 StartServer instance.a <1,2`."""
+    return [_short(step.number, step.effect, step.address, step.needs) for step in made.steps]
+
+
+def _short(number: int, effect: object, address: str, needs: Iterable[int]) -> str:
+    after = ",".join(str(need) for need in needs)
+    return f"{number} {type(effect).__name__} {address}{f' <{after}' if after else ''}"

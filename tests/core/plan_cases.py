@@ -1,0 +1,183 @@
+"""The machines and files that the golden plans of tests/data/plans.txt are made for.
+
+In: nothing. Out: `CASES` by name. After a wanted change of a plan's words, write the file anew:
+`PYTHONPATH=tests:tests/core:. python tests/core/plan_cases.py > tests/data/plans.txt`, and read it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from builders import (
+    ENGINE,
+    NGINX,
+    all_files,
+    desired,
+    files_of,
+    holders,
+    observed,
+    plan,
+    running,
+    server,
+    steps_of,
+    stray,
+)
+
+from reconciler.core.desired import DesiredState
+from reconciler.core.observed import (
+    FileStatus,
+    Journal,
+    LastExit,
+    ObservedEngine,
+    ObservedGateway,
+    ObservedState,
+    ProcessRef,
+    Suspension,
+)
+from reconciler.core.present import plan_text
+from reconciler.core.words import InstanceName, ModelName, Phase, SpecHash
+
+PARAMS = {"temp": "0.7", "ctx_size": "4096"}
+SECRET = {"HF_TOKEN": "hf_old", "A": "1"}
+ONE = desired({"a": {"port": 8001}})
+TWO = desired({"a": {"port": 8001}, "b": {"port": 8002}})
+BARE = desired({"a": {"port": 8001}, "b": {"port": 8002}}, gateway=False)
+SWAPPED = desired({"a": {"port": 8002}, "b": {"port": 8001}}, gateway=False)
+OLD = desired({"a": {"params": {"temp": "0.7"}, "env": SECRET}})
+NEW = desired({"a": {"params": PARAMS, "env": {"HF_TOKEN": "hf_new", "B": "2"}}})
+FULL = desired({"a": {"port": 8001, "params": PARAMS, "args": {"jinja": True}, "env": SECRET}})
+SURGE = desired({"a": {"rollout": "surge", "drain": "90s"}})
+SURGE_OLD = desired({"a": {"rollout": "surge", "params": PARAMS}})
+HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
+PRESENT = desired({"a": {"state": "present"}})
+EMPTY = desired({})
+NO_NGINX = ObservedGateway()
+STOPPED = Journal(suspended={ModelName("a"): Suspension(1.0, "too hot")})
+DIED = Journal(
+    last_exits={InstanceName("a"): LastExit(1.0, "not enough memory", SpecHash("0" * 12))}
+)
+POOR_ENGINE = replace(ENGINE, flags={"temp": "--temp"})
+
+
+def with_files(state: DesiredState, status: FileStatus, *live: Any) -> ObservedState:
+    """The files of `a` in this status."""
+    files = all_files(state, a=files_of(state.models["a"], status, 5 * 2**30))
+    return observed(state, *live, files=files)
+
+
+CASES: dict[str, tuple[DesiredState, ObservedState]] = {
+    "nothing to do": (ONE, running(ONE)),
+    "create": (FULL, observed(FULL, gateway=NO_NGINX)),
+    "create after it died": (ONE, observed(ONE, journal=DIED)),
+    "download": (HUB, with_files(HUB, FileStatus.MISSING)),
+    "replace": (NEW, observed(NEW, server(OLD, "a"))),
+    "replace with other files": (HUB, with_files(HUB, FileStatus.MISSING, server(ONE, "a"))),
+    "replace what no field explains": (
+        ONE,
+        observed(ONE, replace(server(ONE, "a"), spec=SpecHash("1"))),
+    ),
+    "surge": (SURGE, observed(SURGE, server(SURGE_OLD, "a"))),
+    "surge was cut, the new one loads": (
+        SURGE,
+        observed(
+            SURGE,
+            server(SURGE_OLD, "a"),
+            server(SURGE, "a", slot="b", phase=Phase.STARTING, routed=False),
+        ),
+    ),
+    "surge was cut, the file changed again": (
+        SURGE,
+        observed(
+            SURGE,
+            server(SURGE_OLD, "a"),
+            stray("a", slot="b", phase=Phase.STARTING, routed=False),
+        ),
+    ),
+    "surge was cut, the old one is stopping": (
+        SURGE,
+        observed(
+            SURGE,
+            server(SURGE_OLD, "a", phase=Phase.STOPPING, routed=False),
+            server(SURGE, "a", slot="b"),
+        ),
+    ),
+    "surge was cut, the new one is stopping": (
+        SURGE,
+        observed(
+            SURGE,
+            server(SURGE, "a", phase=Phase.STOPPING, routed=False),
+            server(SURGE_OLD, "a", slot="b"),
+        ),
+    ),
+    "no surge where nothing serves": (
+        SURGE,
+        observed(SURGE, server(SURGE_OLD, "a", phase=Phase.STOPPING, routed=False)),
+    ),
+    "no surge from a port": (SURGE, observed(SURGE, server(BARE, "a"))),
+    "stop was cut": (ONE, observed(ONE, server(ONE, "a", phase=Phase.STOPPING, routed=False))),
+    "removed": (EMPTY, observed(EMPTY, stray("gone"), stray("gone", slot="b"))),
+    "files only": (PRESENT, observed(PRESENT, server(ONE, "a"))),
+    "fewer replicas": (ONE, observed(ONE, server(ONE, "a"), stray("a[1]"))),
+    "suspended": (ONE, running(ONE, journal=STOPPED)),
+    "suspended before": (ONE, observed(ONE, journal=STOPPED)),
+    "adopt, still loading": (ONE, observed(ONE, server(ONE, "a", phase=Phase.STARTING))),
+    "adopt, silent": (ONE, observed(ONE, server(ONE, "a", phase=Phase.UNHEALTHY))),
+    "adopt, not routed": (ONE, observed(ONE, server(ONE, "a", routed=False))),
+    "drift of a file": (ONE, observed(ONE, server(ONE, "a", files="1:2:3:4"))),
+    "drift of a port": (ONE, running(ONE, ports=holders(8001))),
+    "blocked by a stranger": (ONE, observed(ONE, ports=holders(8001))),
+    "blocked by a flag, runs on": (NEW, observed(NEW, server(OLD, "a"), engine=POOR_ENGINE)),
+    "blocked by a flag, two copies": (
+        NEW,
+        observed(NEW, server(OLD, "a"), stray("a", slot="b", routed=False), engine=POOR_ENGINE),
+    ),
+    "blocked by files": (ONE, with_files(ONE, FileStatus.BAD)),
+    "blocked files of a model that need not run": (PRESENT, with_files(PRESENT, FileStatus.BAD)),
+    "blocked by the hub": (HUB, with_files(HUB, FileStatus.UNKNOWN)),
+    "blocked for want of an engine": (ONE, observed(ONE, engine=ObservedEngine(None))),
+    "ports are swapped": (SWAPPED, observed(SWAPPED, server(BARE, "a"), server(BARE, "b"))),
+    "ports are swapped, one is blocked": (
+        SWAPPED,
+        replace(
+            with_files(SWAPPED, FileStatus.BAD, server(BARE, "a"), server(BARE, "b")),
+            ports=holders(a=8001, b=8002),
+        ),
+    ),
+    "gateway: a port changed": (desired({"a": {"port": 8009}}), running(ONE)),
+    "gateway: off": (BARE, observed(BARE, server(TWO, "a"), gateway=NGINX)),
+    "gateway: on": (TWO, observed(TWO, server(BARE, "a"), server(BARE, "b"), gateway=NO_NGINX)),
+    "gateway: on, one is blocked": (
+        TWO,
+        replace(
+            with_files(TWO, FileStatus.BAD, server(BARE, "a"), server(BARE, "b")),
+            gateway=NO_NGINX,
+        ),
+    ),
+    "gateway: on, but there is no nginx": (
+        TWO,
+        observed(TWO, server(BARE, "a"), gateway=NO_NGINX, nginx=(), nginx_reason="no nginx"),
+    ),
+    "gateway: master killed": (
+        ONE,
+        running(ONE, gateway=ObservedGateway(None, (ProcessRef(51, 5),))),
+    ),
+    "gateway: silent": (ONE, running(ONE, gateway=NGINX)),
+    "gateway: port taken": (ONE, running(ONE, gateway=NO_NGINX, ports=holders(8888))),
+    "gateway: template broken": (
+        ONE,
+        running(ONE, gateway=NGINX, templates={"nginx.conf.j2": "{{ view.lissen }}"}),
+    ),
+}
+
+
+def shown(name: str) -> str:
+    """A case's plan: its text and its steps."""
+    state, seen = CASES[name]
+    made = plan(state, seen)
+    return "\n".join([plan_text(made), *steps_of(made)]).strip("\n")
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n\n\n".join(f"===== {name}\n{shown(name)}" for name in CASES) + "\n")

@@ -1,0 +1,94 @@
+"""What a plan shows of a launch: the user's own fields, and no secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builders import desired, files_of, instances, server
+
+from reconciler.core import differences
+from reconciler.core.desired import DesiredState
+from reconciler.core.plan import Detail
+
+
+def created(state: DesiredState) -> list[tuple[str, str | None]]:
+    one = instances(state)["a"]
+    details = differences.creation(one.model, one.spec, files_of(one.model).path)
+    assert all(detail.before is None and not detail.forces_restart for detail in details)
+    return [(detail.path, detail.after) for detail in details]
+
+
+def changed(before: DesiredState, after: DesiredState, **live: Any) -> list[Detail]:
+    one = instances(after)["a"]
+    old = server(before, "a", **live)
+    details = differences.replacement(old, one.model, one.spec, files_of(one.model).path)
+    assert all(detail.forces_restart for detail in details)
+    return list(details)
+
+
+def forced(path: str, before: str | None, after: str | None) -> Detail:
+    return Detail(path, before, after, forces_restart=True)
+
+
+def test_a_creation_shows_the_fields_of_the_file() -> None:
+    model = {
+        "port": 8001,
+        "params": {"ctx_size": "1"},
+        "args": {"jinja": True, "mmap": False, "lora": ("a", "b")},
+        "env": {"HF_TOKEN": "hf_1", "A": "1"},
+    }
+    assert created(desired({"a": model})) == [
+        ("engine", "auto"),
+        ("model", "/r/a.gguf"),
+        ("port", "8001"),
+        ("params.ctx_size", "1"),
+        ("args.jinja", "true"),
+        ("args.lora", "a, b"),
+        ("args.mmap", "false"),
+        ("env.A", "1"),
+        ("env.HF_TOKEN", "(secret)"),
+    ]
+    assert created(desired({"a": {}})) == [("engine", "auto"), ("model", "/r/a.gguf")]
+
+
+def test_a_replacement_shows_what_changed() -> None:
+    before = desired({"a": {"params": {"temp": "1", "top_p": "2"}, "env": {"A": "1", "B": "2"}}})
+    after = desired({"a": {"args": {"temp": "1.5"}, "env": {"A": "1", "API_KEY": "k"}}})
+    assert changed(before, after) == [
+        forced("args.temp", "1", "1.5"),
+        forced("env.API_KEY", None, "(secret)"),
+        forced("env.B", "2", None),
+        forced("params.top_p", "2", None),
+    ]
+
+
+def test_a_secret_that_changed_shows_neither_value() -> None:
+    before = desired({"a": {"env": {"HF_TOKEN": "hf_old"}}})
+    after = desired({"a": {"env": {"HF_TOKEN": "hf_new"}}})
+    assert changed(before, after) == [forced("env.HF_TOKEN", "(secret)", "(secret)")]
+
+
+def test_a_flag_that_is_switched_off_keeps_its_place_in_the_file() -> None:
+    on, off = desired({"a": {"args": {"mmap": True}}}), desired({"a": {"args": {"mmap": False}}})
+    assert changed(on, off) == [forced("args.mmap", "true", "false")]
+    assert changed(off, on) == [forced("args.mmap", "false", "true")]
+
+
+def test_other_files_and_another_listener() -> None:
+    before = desired({"a": {"port": 8001}})
+    after = desired({"a": {"port": 8001, "source": {"path": "b.gguf"}}}, gateway=False)
+    assert changed(before, after) == [
+        forced("listen", "socket", "127.0.0.1:8001"),
+        forced("model", "/r/a.gguf", "/r/b.gguf"),
+    ]
+
+
+def test_a_server_whose_arguments_cannot_be_read() -> None:
+    state = desired({"a": {}})
+    for argv in ((), ("--model",)):
+        assert changed(state, state, argv=argv) == [forced("model", None, "/r/a.gguf")]
+
+
+def test_what_leaves_no_trace_on_a_process_is_named_as_such() -> None:
+    state = desired({"a": {}}, engine={"kind": "embedded"})
+    assert changed(state, state) == [forced("engine or sha256", None, "embedded")]

@@ -1,0 +1,269 @@
+"""Every effect on the machine: whole or not at all, announced, and on the right process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from waiting import eventually
+
+from reconciler.core.observed import ProcessRef
+from reconciler.drivers import effects, locks, proc
+
+
+class Killed(BaseException):
+    """The program ends here."""
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    heard: list[str] = []
+    monkeypatch.setattr(effects, "hook", heard.append)
+    return heard
+
+
+@pytest.fixture
+def sleeper() -> Iterator[ProcessRef]:
+    with subprocess.Popen(["/bin/sleep", "60"], start_new_session=True) as process:
+        ref = proc.ref_of(process.pid)
+        assert ref is not None
+        yield ref
+        process.kill()
+
+
+def spawn_true(folder: Path) -> None:
+    effects.spawn(["/bin/true"], env={}, cwd="/", log=str(folder / "log"), keep=()).wait()
+
+
+def setup(folder: Path) -> None:
+    (folder / "file").write_text("old", encoding="utf-8")
+    (folder / "link").symlink_to("old")
+    (folder / "tree").mkdir()
+
+
+EFFECTS: dict[str, Callable[[Path], object]] = {
+    "mkdir {}/new": lambda folder: effects.make_folder(folder / "new"),
+    "write {}/file": lambda folder: effects.write_atomic(folder / "file", "new"),
+    "note {}/file": lambda folder: effects.overwrite(folder / "file", "new"),
+    "link {}/link": lambda folder: effects.swap_link(folder / "link", "new"),
+    "unlink {}/file": lambda folder: effects.unlink(folder / "file"),
+    "chmod {}/file": lambda folder: effects.make_executable(folder / "file"),
+    "rename {}/file": lambda folder: effects.rename(folder / "file", folder / "moved"),
+    "rmtree {}/tree": lambda folder: effects.remove_tree(folder / "tree"),
+    "spawn /bin/true": spawn_true,
+}
+
+
+def picture(folder: Path) -> list[tuple[str, int, str]]:
+    """Everything in a folder as it stands."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        is_file = path.is_file() and not path.is_symlink()
+        content = path.read_text(encoding="utf-8") if is_file else str(path.is_symlink())
+        content = str(path.readlink()) if path.is_symlink() else content
+        found.append((path.name, path.lstat().st_mode, content))
+    return found
+
+
+@pytest.mark.parametrize("what", EFFECTS)
+def test_each_effect_is_announced_before_and_after(
+    tmp_path: Path, told: list[str], what: str
+) -> None:
+    setup(tmp_path)
+    EFFECTS[what](tmp_path)
+    name = what.format(tmp_path)
+    assert told == [f"before {name}", f"after {name}"]
+
+
+@pytest.mark.parametrize("what", EFFECTS)
+def test_who_is_killed_before_an_effect_changed_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    setup(tmp_path)
+    before = picture(tmp_path)
+
+    def die(_what: str) -> None:
+        raise Killed
+
+    monkeypatch.setattr(effects, "hook", die)
+    with pytest.raises(Killed):
+        EFFECTS[what](tmp_path)
+    assert picture(tmp_path) == before
+
+
+@pytest.mark.parametrize("what", [key for key in EFFECTS if not key.startswith("spawn")])
+def test_who_is_killed_after_an_effect_changed_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    setup(tmp_path)
+    before = picture(tmp_path)
+    seen = []
+
+    def die_after(said: str) -> None:
+        if said.startswith("after"):
+            seen.append(picture(tmp_path))
+            raise Killed
+
+    monkeypatch.setattr(effects, "hook", die_after)
+    with pytest.raises(Killed):
+        EFFECTS[what](tmp_path)
+    assert seen == [picture(tmp_path)] != [before]
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    file = tmp_path / "file"
+    effects.write_atomic(file, "old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(OSError, match="full"):
+        effects.write_atomic(file, "new" * 1000)
+    assert file.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_that_is_killed_before_its_rename_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    effects.write_atomic(file, "old")
+    code = (
+        "import os, sys; from reconciler.drivers import effects;"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9);"
+        "effects.write_atomic(sys.argv[1], 'new')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert ended.returncode == -9
+    assert file.read_text(encoding="utf-8") == "old"
+    effects.write_atomic(file, "newer")
+    assert file.read_text(encoding="utf-8") == "newer"
+
+
+def test_a_write_is_private_unless_said_otherwise(tmp_path: Path) -> None:
+    for mode in (0o600, 0o644):
+        effects.write_atomic(tmp_path / "file", "\u00fc", mode)
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+    assert (tmp_path / "file").read_bytes() == "\u00fc".encode()
+
+
+def test_a_note_keeps_the_lock_on_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    held = locks.take(str(path))
+    assert held is not None
+    effects.overwrite(path, "a long note")
+    effects.overwrite(path, "short")
+    assert path.read_text(encoding="utf-8") == "short"
+    assert locks.take(str(path)) is None
+    os.close(held)
+
+
+def test_a_link_that_a_killed_run_left_half_made_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / f".link.{os.getpid()}.tmp").symlink_to("half")
+    effects.swap_link(tmp_path / "link", "whole")
+    assert [one.name for one in tmp_path.iterdir()] == ["link"]
+    assert (tmp_path / "link").readlink() == Path("whole")
+
+
+def test_what_is_there_or_gone_already_is_no_effect(tmp_path: Path, told: list[str]) -> None:
+    effects.make_folder(tmp_path)
+    effects.unlink(tmp_path / "nothing")
+    assert told == []
+
+
+def test_a_dangling_link_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    effects.unlink(tmp_path / "link")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_may_read_may_execute(tmp_path: Path) -> None:
+    for before, after in ((0o640, 0o750), (0o604, 0o705), (0o600, 0o700)):
+        (tmp_path / "file").touch()
+        (tmp_path / "file").chmod(before)
+        effects.make_executable(tmp_path / "file")
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == after
+
+
+# ---- processes
+
+
+def test_a_log_is_appended_to_and_the_environment_is_exact(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n", encoding="utf-8")
+    for number in ("1", "2"):
+        effects.spawn(
+            ["/usr/bin/env"], env={"ONLY": number}, cwd=str(tmp_path), log=str(log), keep=()
+        ).wait()
+    assert log.read_text(encoding="utf-8") == "before\nONLY=1\nONLY=2\n"
+
+
+def test_a_signal_goes_to_this_very_process(sleeper: ProcessRef, told: list[str]) -> None:
+    assert effects.send(sleeper, signal.SIGTERM, proc.lives)
+    eventually(lambda: not proc.lives(sleeper), "it ends")
+    assert told == [f"before SIGTERM {sleeper.pid}", f"after SIGTERM {sleeper.pid}"]
+
+
+def test_a_reused_pid_is_never_signalled(sleeper: ProcessRef, told: list[str]) -> None:
+    former = ProcessRef(sleeper.pid, sleeper.start_ticks - 1)
+    assert not effects.send(former, signal.SIGKILL, proc.lives)
+    assert not effects.kill_group(former, proc.lives)
+    assert told == []
+    assert proc.lives(sleeper)
+
+
+def test_the_identity_is_checked_when_the_process_can_no_longer_change(
+    sleeper: ProcessRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    opened, sent = os.pidfd_open, signal.pidfd_send_signal
+
+    def opening(pid: int) -> int:
+        order.append("open")
+        return opened(pid)
+
+    def sending(descriptor: int, number: int) -> None:
+        order.append("send")
+        sent(descriptor, number)
+
+    monkeypatch.setattr(os, "pidfd_open", opening)
+    monkeypatch.setattr(signal, "pidfd_send_signal", sending)
+
+    def still(process: ProcessRef) -> bool:
+        order.append("check")
+        return proc.lives(process)
+
+    assert effects.send(sleeper, signal.SIGTERM, still)
+    assert order == ["open", "check", "send"]
+
+
+def test_the_dead_get_no_signal(told: list[str]) -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    gone = ProcessRef(process.pid, 1)
+    assert not effects.send(gone, signal.SIGTERM, proc.lives)
+    assert not effects.kill_group(gone, proc.lives)
+    assert told == []
+
+
+def test_who_dies_between_check_and_signal_is_no_error(
+    sleeper: ProcessRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", too_late)
+    assert not effects.send(sleeper, signal.SIGTERM, proc.lives)
+    monkeypatch.setattr(os, "killpg", too_late)
+    assert effects.kill_group(sleeper, proc.lives)

@@ -1,0 +1,191 @@
+"""Who holds a TCP port: strangers by name, ours by instance, whatever stands in the way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+import psutil
+import pytest
+from waiting import free_port
+
+from reconciler.core.observed import PortHolder
+from reconciler.drivers.ports import TcpPorts
+
+ANY = str(IPv4Address(0))
+LISTEN = """
+import os, socket, sys
+listener = socket.create_server((sys.argv[1], 0))
+port, worker = listener.getsockname()[1], "worker" in sys.argv and os.fork()
+if worker:
+    listener.close()
+if worker or "worker" not in sys.argv:
+    print(port, flush=True)
+if worker:
+    os.wait()
+sys.stdin.read()
+"""
+
+
+class Stranger(NamedTuple):
+    port: int
+    pid: int
+
+
+@pytest.fixture
+def strangers() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def stranger(stack: ExitStack, host: str, *more: str) -> Stranger:
+    """Another program that listens there."""
+    process = stack.enter_context(
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LISTEN, host, *more],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    )
+    assert process.stdout is not None
+    return Stranger(int(process.stdout.readline()), process.pid)
+
+
+def holder_of(port: int, host: str = "127.0.0.1", **ours: int) -> PortHolder | None:
+    named = {pid: name for name, pid in ours.items()}
+    return TcpPorts().holders({port: host}, named).get(port)
+
+
+def test_nothing_wanted_is_nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(psutil, "net_connections")
+    assert TcpPorts().holders({}, {}) == {}
+
+
+def test_a_free_port_has_no_holder() -> None:
+    assert holder_of(free_port()) is None
+
+
+def test_a_stranger_is_named(strangers: ExitStack) -> None:
+    taken = stranger(strangers, "127.0.0.1")
+    found = holder_of(taken.port)
+    assert found is not None
+    assert (found.port, found.pid, found.owner) == (taken.port, taken.pid, None)
+    assert str(found).startswith(f"port {taken.port} is held by pid {taken.pid} ({sys.executable}")
+    assert len(found.command) <= 120
+
+
+def test_ours_is_known_by_its_pid(strangers: ExitStack) -> None:
+    taken = stranger(strangers, "127.0.0.1")
+    found = holder_of(taken.port, m=taken.pid)
+    assert found is not None
+    assert found.owner == "m"
+
+
+def test_a_worker_is_known_by_its_master(strangers: ExitStack) -> None:
+    taken = stranger(strangers, "127.0.0.1", "worker")
+    found = holder_of(taken.port, gateway=taken.pid)
+    assert found is not None
+    assert found.owner == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted", "in_the_way"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", ANY, True),
+        (ANY, "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("127.0.0.1", "::1", False),
+    ],
+)
+def test_what_stands_in_the_way(
+    strangers: ExitStack, taken: str, wanted: str, in_the_way: bool
+) -> None:
+    port = stranger(strangers, taken).port
+    assert (holder_of(port, wanted) is not None) is in_the_way
+
+
+class Address(NamedTuple):
+    ip: str
+    port: int
+
+
+class Connection(NamedTuple):
+    """As psutil gives them."""
+
+    laddr: tuple[()] | Address
+    pid: int | None
+    status: str
+
+
+def connection(ip: str, pid: int | None, status: str = psutil.CONN_LISTEN) -> Connection:
+    return Connection(Address(ip, 8001) if ip else (), pid, status)
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted", "in_the_way"),
+    [
+        ("::", "127.0.0.1", True),
+        ("::1", "[::1]", True),
+        ("::1", "[::]", True),
+        ("127.0.0.1", "[::]", True),
+        ("::1", "127.0.0.1", False),
+    ],
+)
+def test_ipv6_as_the_file_writes_it(
+    monkeypatch: pytest.MonkeyPatch, taken: str, wanted: str, in_the_way: bool
+) -> None:
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: [connection(taken, None)])
+    assert (holder_of(8001, wanted) is not None) is in_the_way
+
+
+def test_a_process_of_another_user_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: [connection("127.0.0.1", None)])
+    found = holder_of(8001)
+    assert found == PortHolder(8001, None)
+    assert str(found) == "port 8001 is held by a process of another user"
+
+
+def test_a_named_holder_says_more_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.getpid()
+    both = [connection("127.0.0.1", None), connection("127.0.0.1", here)]
+    for seen in (both, both[::-1]):
+        monkeypatch.setattr(psutil, "net_connections", lambda seen=seen, **_: seen)
+        found = holder_of(8001)
+        assert found is not None
+        assert found.pid == here
+
+
+def test_our_own_holder_is_not_covered_by_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [connection("127.0.0.1", os.getpid()), connection(ANY, 1)]
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: both)
+    found = holder_of(8001, m=os.getpid())
+    assert found is not None
+    assert found.owner == "m"
+
+
+def test_who_only_talks_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [connection("127.0.0.1", 1, psutil.CONN_ESTABLISHED), connection("", 1)]
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: seen)
+    assert holder_of(8001) is None
+
+
+def test_a_connection_of_ours_to_elsewhere_is_no_holder(strangers: ExitStack) -> None:
+    taken = stranger(strangers, "127.0.0.1")
+    with socket.create_connection(("127.0.0.1", taken.port)) as client:
+        assert holder_of(client.getsockname()[1]) is None
+
+
+def test_a_holder_that_has_gone_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = [connection("127.0.0.1", 2**22 + 1)]
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: gone)
+    found = holder_of(8001, m=2**22 + 1)
+    assert found is not None
+    assert (found.command, found.owner) == ("", None)

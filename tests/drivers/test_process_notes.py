@@ -1,0 +1,167 @@
+"""What lies beside the servers of a root: logs and their tails, pid files, routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from process_rig import NEVER, ProcessRig, process_rig
+from waiting import PATIENCE_S
+
+from reconciler.core.words import InstanceName
+from reconciler.drivers import effects, processes
+
+M = InstanceName("m")
+
+
+@pytest.fixture
+def rig() -> Iterator[ProcessRig]:
+    with process_rig() as made:
+        yield made
+
+
+def test_the_tail_of_a_start_begins_with_it(rig: ProcessRig) -> None:
+    rig.run("m", "--say", "old failure", "--exit", "1")
+    ref = rig.run("m", "--say", "new failure", "--exit", "1")
+    ended = rig.runtime.exited(ref, M)
+    assert ended is not None
+    assert ended.log_tail == "new failure"
+    assert rig.runtime.log_tail(M, 10) == "old failure\nnew failure"
+
+
+def test_the_tail_has_an_end(rig: ProcessRig) -> None:
+    lines = [f"line {number}" for number in range(5000)]
+    ref = rig.run("m", "--say", "\n".join(lines), "--exit", "1")
+    ended = rig.runtime.exited(ref, M)
+    assert ended is not None
+    assert ended.log_tail.splitlines() == lines[-20:]
+    assert 15 * 1024 < len(rig.runtime.log_tail(M, 10**6)) <= 16 * 1024
+
+
+def test_a_log_that_somebody_emptied_is_read_from_its_beginning(rig: ProcessRig) -> None:
+    rig.run("m", "--say", "x" * 100, "--exit", "1")
+    ref = rig.run("m", "--say", "y" * 100, "--exit", "1")
+    Path(rig.site.log_file(M)).write_text("short\n", encoding="utf-8")
+    ended = rig.runtime.exited(ref, M)
+    assert ended is not None
+    assert ended.log_tail == "short"
+
+
+def test_a_log_that_is_not_text_is_shown_as_far_as_it_goes(rig: ProcessRig) -> None:
+    log = Path(rig.site.log_file(M))
+    log.parent.mkdir()
+    log.write_bytes(b"a \xff b\n")
+    assert rig.runtime.log_tail(M, 1) == "a \ufffd b"
+
+
+def test_full_logs_are_moved_aside_and_five_are_kept(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOG_LIMIT_BYTES", 4)
+    for number in range(8):
+        rig.run("m", "--say", f"run {number}", "--exit", "0")
+    log = Path(rig.site.log_file(M))
+    names = [log, *(log.with_name(f"m.log.{number}") for number in range(1, 6))]
+    assert [one.read_text(encoding="utf-8") for one in names] == [
+        f"run {number}\n" for number in (7, 6, 5, 4, 3, 2)
+    ]
+    assert sorted(log.parent.iterdir()) == sorted(names)
+
+
+def test_a_log_with_room_goes_on(rig: ProcessRig) -> None:
+    assert processes.LOG_LIMIT_BYTES == 50 * 2**20
+    rig.run("m", "--say", "one", "--exit", "0")
+    rig.run("m", "--say", "two", "--exit", "0")
+    assert rig.log() == "one\ntwo\n"
+    assert [one.name for one in Path(rig.site.root, "logs").iterdir()] == ["m.log"]
+
+
+def test_a_new_copy_does_not_inherit_the_note_of_a_stop(rig: ProcessRig) -> None:
+    # After a reboot pid and start ticks may well come again.
+    ref = rig.run("m", "--exit", "0")
+    note = Path(rig.site.slot_lock(M, "a"))
+    note.write_text(f"stopping {ref.pid} {ref.start_ticks}\n", encoding="utf-8")
+    rig.start()
+    assert note.read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.parametrize(("port", "line"), [(8001, "8001"), (None, "")])
+def test_the_pid_file_has_pid_and_public_port(rig: ProcessRig, port: int | None, line: str) -> None:
+    ref = rig.runtime.start(rig.launch("m[2]", port=port))
+    text = Path(rig.site.root, "run", "m.2.pid").read_text(encoding="ascii")
+    assert text == f"{ref.pid}\n{line}\n"
+
+
+def test_forget_removes_only_its_own_pid_file(rig: ProcessRig) -> None:
+    old, new = rig.start("m", "a"), rig.start("m", "b")
+    pid_file, old_socket = Path(rig.site.pid_file(M)), Path(rig.site.socket(M, "a"))
+    old_socket.touch()
+    rig.runtime.forget(old, M, f"unix:{old_socket}")
+    assert not old_socket.exists()
+    assert pid_file.read_text(encoding="ascii") == f"{new.pid}\n\n"
+    rig.runtime.forget(new, M, f"unix:{rig.site.socket(M, 'b')}")
+    assert not pid_file.exists()
+    rig.runtime.forget(new, M, "127.0.0.1:8001")
+
+
+def test_tidying_takes_sockets_of_the_dead_and_of_no_one_else(rig: ProcessRig) -> None:
+    ref = rig.start("m", "a")
+    dead = rig.start("m", "b")
+    rig.runtime.kill(dead)
+    assert rig.runtime.wait_gone(dead, PATIENCE_S, NEVER)
+    a, b = (Path(rig.site.socket(M, slot)) for slot in "ab")
+    a.touch()
+    b.touch()
+    rig.fresh().tidy({})
+    assert (a.exists(), b.exists()) == (True, False)
+    assert rig.pids() == [ref.pid]
+
+
+def test_tidying_makes_lost_pid_files_again_and_writes_no_others(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = rig.start()
+    pid_file = Path(rig.site.pid_file(M))
+    pid_file.unlink()
+    pid_file.parent.rmdir()
+    rig.runtime.tidy({M: 8001})
+    assert pid_file.read_text(encoding="ascii") == f"{ref.pid}\n8001\n"
+    done: list[str] = []
+    monkeypatch.setattr(effects, "hook", done.append)
+    rig.fresh().tidy({M: 8001})
+    assert done == []
+
+
+def test_tidying_an_empty_root_is_nothing(rig: ProcessRig) -> None:
+    rig.runtime.tidy({M: 8001})
+    assert not Path(rig.site.state).exists()
+
+
+# ---- routes
+
+
+def test_a_route_is_swapped_and_written_only_when_it_changes(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start()
+    a, b = (f"unix:{rig.site.socket(M, slot)}" for slot in "ab")
+    link = Path(rig.site.route(M))
+    done: list[str] = []
+    monkeypatch.setattr(effects, "hook", done.append)
+    for address, writes in ((a, 2), (a, 2), (b, 4), (b, 4)):
+        rig.runtime.route(M, address)
+        assert link.readlink() == Path(Path(address).name)
+        assert len(done) == writes
+    rig.runtime.unroute(M, a)
+    assert link.is_symlink()
+    rig.runtime.unroute(M, b)
+    assert not link.is_symlink()
+    rig.runtime.unroute(M, b)
+    assert len(done) == 6
+
+
+def test_a_port_needs_no_route(rig: ProcessRig) -> None:
+    rig.runtime.route(M, "127.0.0.1:8001")
+    rig.runtime.unroute(M, "127.0.0.1:8001")
+    assert not Path(rig.site.state).exists()

@@ -1,0 +1,62 @@
+"""Fixtures of the end-to-end tests: a lab a test, which must leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import machine
+from e2e.lab import FAKE_ENGINE, Lab
+
+
+@pytest.fixture
+def lab(short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
+    """A root with the embedded engine; whatever survives `down -y` fails the test."""
+    made = Lab(short_folder, tiny_model)
+    yield made
+    assert made.close() == []
+
+
+@pytest.fixture
+def fakes(short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
+    """The same with the scriptable engine."""
+    made = Lab(short_folder, tiny_model, engine=dict(FAKE_ENGINE))
+    yield made
+    assert made.close() == []
+
+
+class Stranger:
+    """A process that is not ours and listens on a port."""
+
+    def __init__(self) -> None:
+        self.port = machine.free_port()
+        code = (
+            "import socket, time; held = socket.create_server(('127.0.0.1', "
+            f"{self.port})); print('up', flush=True); time.sleep(600)"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "up\n"
+
+    @property
+    def unharmed(self) -> bool:
+        return self.process.poll() is None
+
+    def leave(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    made = Stranger()
+    yield made
+    made.leave()

@@ -1,0 +1,182 @@
+"""Looking at the machine without the product's own eyes: processes, locks, files, ports.
+
+In: a root, paths. Out: plain values read from /proc and the file system.
+It must not use `reconciler`: it is the witness.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_PORTS = itertools.count(os.getpid() * 61)
+
+
+def free_port() -> int:
+    """A port that nobody has; outside the range that the kernel gives to clients."""
+    for number in _PORTS:
+        port = 12000 + number % 18000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("no port is free")
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def environment(pid: int) -> dict[str, str]:
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (part.decode(errors="replace").partition("=") for part in raw.split(b"\0") if part)
+    return {name: value for name, _, value in pairs}
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on (state, parent, ...); empty when gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text[text.rfind(")") + 2 :].split()
+
+
+def lives(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    fields = stat(pid)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def listens_on(pid: int) -> str:
+    """A server's `--host`: the path of its socket, or an address."""
+    words = command_line(pid).split()
+    return words[words.index("--host") + 1]
+
+
+def zombies(parent: int) -> list[int]:
+    return [pid for pid in pids() if stat(pid)[:2] == ["Z", str(parent)]]
+
+
+def pids() -> list[int]:
+    with os.scandir("/proc") as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def labelled(root: Path) -> dict[str, list[int]]:
+    """Instance -> the live engine processes that carry its label."""
+    found: dict[int, str] = {}
+    for pid in pids():
+        env = environment(pid)
+        if env.get("LLM_RECONCILE_ROOT") == str(root) and lives(pid):
+            found[pid] = env.get("LLM_RECONCILE_INSTANCE", "?")
+    servers: dict[str, list[int]] = {}
+    for pid, instance in sorted(found.items()):
+        parent = int((stat(pid) or ["", "0"])[1])
+        if parent not in found:
+            servers.setdefault(instance, []).append(pid)
+    return servers
+
+
+def holders(path: Path) -> list[int]:
+    """The live processes that have a file open."""
+    found = []
+    for pid in pids():
+        try:
+            names = {each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()}
+        except OSError:
+            continue
+        if path in names and lives(pid):
+            found.append(pid)
+    return sorted(found)
+
+
+def kill(processes: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
+    for pid in processes:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+Snapshot = dict[str, tuple[int, ...]]
+
+
+def snapshot(*folders: Path, without: Iterable[str] = ("logs",)) -> Snapshot:
+    """All that is below some folders, with inode, mode, size, mtime and ctime."""
+    found: Snapshot = {}
+    left_out = set(without)
+    for top in folders:
+        for where, names, files in os.walk(top):
+            names[:] = [name for name in names if name not in left_out]
+            for path in [Path(where), *(Path(where, each) for each in files + names)]:
+                seen = path.lstat()
+                found[str(path)] = (
+                    seen.st_ino,
+                    seen.st_mode,
+                    seen.st_size if path.is_file() else 0,
+                    seen.st_mtime_ns,
+                    seen.st_ctime_ns,
+                )
+    return found
+
+
+class Twins:
+    """Looks for two live servers of one instance, all the time, in a thread of its own."""
+
+    def __init__(self, root: Path, most: Mapping[str, int] | None = None) -> None:
+        self._root = root
+        self._most = most or {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.seen: list[str] = []
+        self.looks = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        if error is None:
+            assert self.looks > 10
+            assert not self.seen
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.002):
+            self.looks += 1
+            for instance, found in labelled(self._root).items():
+                # A scan takes a moment: only who lives after it counts as living at once.
+                still = [pid for pid in found if lives(pid)]
+                if len(still) > self._most.get(instance, 1):
+                    self.seen.append(f"{instance}: {still}")

@@ -1,0 +1,177 @@
+"""kill -9 and Ctrl-C at any moment: never two servers, and the next apply completes it (BARS 9).
+
+LLM_RECONCILE_NIGHT=1 makes it ten times as many trials.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from waiting import eventually
+
+from e2e import machine
+from e2e.lab import ENDLESS, Lab
+
+T = TypeVar("T")
+ROUNDS = 8
+TRIALS = 50 if os.environ.get("LLM_RECONCILE_NIGHT") else 5
+LONGEST_APPLY_S = 1.2
+"""About what an apply takes; moments up to it are tried."""
+
+
+class Dice:
+    """Random choices that a seed repeats."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = np.random.default_rng(seed)
+
+    def one_of(self, *values: T) -> T:
+        return values[int(self._dice.integers(len(values)))]
+
+    def moment(self, first: float, last: float) -> float:
+        return float(self._dice.uniform(first, last))
+
+    def some(self, letters: str, count: int) -> list[str]:
+        return [letters[int(at)] for at in self._dice.permutation(len(letters))[:count]]
+
+
+def some_edit(dice: Dice, step: int) -> dict[str, Any]:
+    """Two to four models, each with a spec that may differ from the last time."""
+    names = dice.some("abcd", dice.one_of(2, 3, 4))
+    return {
+        name: {
+            "params": {"temp": dice.one_of(0.1, 0.2)},
+            "rollout": dice.one_of("recreate", "surge") if name == "d" else "recreate",
+            "aliases": [f"alias-{step}"] if name == names[0] else [],
+            "args": {"fake-load-seconds": dice.one_of(0, 0.2)},
+        }
+        for name in names
+    }
+
+
+def alone(lab: Lab) -> None:
+    """At rest there is one server an instance and one nginx."""
+    assert lab.pids()
+    assert lab.nginx().master
+    assert len(machine.holders(lab.state / "gateway.lock")) == 1 + len(lab.nginx().workers)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_killed_at_random_moments(fakes: Lab, seed: int) -> None:
+    dice = Dice(seed)
+    allow = ("--allow-destroy", "9")
+    # `d` may surge: two copies of it may live, of the others never.
+    with machine.Twins(fakes.root, most={"d": 2}):
+        for step in range(TRIALS):
+            fakes.write(some_edit(dice, step), defaults={"drain": "1s", "grace": "2s"})
+            child = fakes.begin_apply(*allow)
+            time.sleep(dice.moment(0.15, LONGEST_APPLY_S))
+            child.kill()
+            fakes.end(child)
+            if dice.one_of(True, False):
+                fakes.write(some_edit(dice, step), defaults={"drain": "1s", "grace": "2s"})
+            fakes.apply(*allow)
+            alone(fakes)
+        assert fakes.apply().out.startswith("No changes.")
+    for name in fakes.pids():
+        assert fakes.complete(name).status == 200
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_while_loading(fakes: Lab, number: signal.Signals, code: int) -> None:
+    """It says what is left; what loads goes on loading; the next apply completes it."""
+    fakes.write({"quick": {}, "slow": {"args": {"fake-load-seconds": 3}}})
+    child = fakes.begin_apply()
+    pid = fakes.wait_for("slow")
+    eventually(lambda: fakes.pid_file("quick").exists(), "the other one is started")
+    child.send_signal(number)
+    done = fakes.end(child, timeout=3)
+    assert done.code == code, done.all
+    assert "instance.slow: cancelled: interrupted while it loads" in done.err
+    assert "The next apply completes what is left." in done.err
+    assert machine.lives(pid)
+    fakes.apply()
+    assert fakes.pids()["slow"] == pid
+    assert fakes.phases() == {"quick": "ready", "slow": "ready"}
+
+
+def test_interrupted_while_draining(fakes: Lab) -> None:
+    """Nothing was stopped yet: it serves on."""
+    model = {"args": {"fake-token-seconds": 0.02, "fake-tokens": ENDLESS}, "drain": "60s"}
+    fakes.write({"a": model, "b": {}})
+    fakes.apply()
+    pids = fakes.pids()
+    with fakes.stream("a") as stream:
+        stream.take(1)
+        child = fakes.popen("stop", "a")
+        eventually(lambda: fakes.complete("a", 1).status == 503, "it is not routed")
+        child.send_signal(signal.SIGINT)
+        done = fakes.end(child, timeout=5)
+        assert done.code == 130
+        assert fakes.pids() == pids
+        assert fakes.complete("a", 1).status == 200
+        stream.take(5)
+    fakes.run("stop", "a")
+    assert set(fakes.pids()) == {"b"}
+
+
+def test_interrupted_before_it_replaced_all(fakes: Lab) -> None:
+    """Steps that did not begin are named; nothing half done is left."""
+    slow = {"args": {"fake-token-seconds": 0.02}, "drain": "60s"}
+    fakes.write({"a": slow, "b": {}, "c": {}, "d": {}})
+    fakes.apply()
+    with fakes.stream("a") as stream:
+        stream.take(1)
+        fakes.write({"a": {**slow, "params": {"temp": 0.1}}, "b": {}, "c": {}, "d": {}})
+        child = fakes.begin_apply()
+        eventually(lambda: fakes.complete("a", 1).status == 503, "it drains")
+        child.send_signal(signal.SIGINT)
+        done = fakes.end(child, timeout=5)
+    assert done.code == 130
+    assert "instance.a: cancelled" in done.err
+    assert fakes.complete("a", 1).status == 200
+    fakes.apply()
+    assert fakes.apply().out.startswith("No changes.")
+
+
+def test_second_signal_ends_at_once(fakes: Lab) -> None:
+    """A stop after its TERM is waited for; who is in a hurry says so twice."""
+    fakes.write({"deaf": {"args": {"fake-ignore-term": True}, "grace": "60s"}, "b": {}})
+    fakes.apply()
+    child = fakes.popen("stop", "deaf")
+    slot = fakes.state / "slots" / "deaf.a"
+    eventually(lambda: "stopping" in slot.read_text(), "TERM is sent")
+    child.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    eventually(lambda: machine.lives(child.pid), "it still waits")
+    time.sleep(0.3)
+    assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    assert fakes.end(child, timeout=5).code == 130
+    assert time.monotonic() - began < 3
+    fakes.write({"deaf": {"args": {"fake-ignore-term": True}, "grace": "1s"}, "b": {}})
+    fakes.run("stop", "deaf")
+    assert set(fakes.pids()) == {"b"}
+
+
+def test_interrupted_at_random_moments(fakes: Lab) -> None:
+    """Ctrl-C at once after the start: exit 130, and an apply that completes it."""
+    fakes.write({name: {} for name in "abc"})
+    dice = Dice(7)
+    for _ in range(3):
+        child = fakes.begin_apply()
+        time.sleep(dice.moment(0.3, 0.8))
+        child.send_signal(signal.SIGINT)
+        done = fakes.end(child, timeout=20)
+        # Before the handler stands, Python's own way to die of it; after the end, it was done.
+        assert done.code in {0, 130, 1, -signal.SIGINT}, done.all
+        fakes.apply()
+        alone(fakes)
+        fakes.run("down", "-y")
+        assert fakes.servers() == {}

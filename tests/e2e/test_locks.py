@@ -1,0 +1,88 @@
+"""Two runs at once: one works, the other says who does (BARS 12)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+
+from e2e import machine
+from e2e.lab import Lab
+
+SLOW = {"args": {"fake-load-seconds": 60}}
+
+
+@contextlib.contextmanager
+def busy(lab: Lab) -> Iterator[subprocess.Popen[str]]:
+    """An apply that waits for a slow server."""
+    child = lab.begin_apply()
+    try:
+        lab.wait_for("slow")
+        yield child
+    finally:
+        child.kill()
+        lab.end(child)
+
+
+def test_second_run_names_the_first(fakes: Lab) -> None:
+    fakes.write({"slow": SLOW, "quick": {}})
+    with busy(fakes) as first:
+        pids = fakes.servers()
+        for words in (
+            ("apply", str(fakes.file), "-y"),
+            ("apply", str(fakes.file)),
+            ("down", "-y", "--lock-timeout", "0"),
+            ("stop", "quick", "--lock-timeout", "0.1"),
+            ("start", "--all", "--lock-timeout", "0"),
+        ):
+            refused = fakes.run(*words, code=5)
+            assert f"pid {first.pid}" in refused.err, words
+            assert "llm-reconcile apply" in refused.err, words
+        assert fakes.servers() == pids
+        # Looking needs no lock.
+        assert fakes.phases(code=3)["slow"] == "starting"
+        assert "instance.slow" in fakes.plan().out
+
+
+def test_lock_is_waited_for(fakes: Lab) -> None:
+    fakes.write({"slow": {"args": {"fake-load-seconds": 1.5}}})
+    first = fakes.begin_apply()
+    fakes.wait_for("slow")
+    second = fakes.apply("--lock-timeout", "20")
+    assert second.out.startswith("No changes.")
+    assert fakes.end(first).code == 0
+
+
+def test_lock_is_free_at_once_after_a_kill(fakes: Lab) -> None:
+    fakes.write({"slow": SLOW})
+    with busy(fakes) as first:
+        descriptor = os.open(fakes.state / "run.lock", os.O_RDWR)
+        try:
+            began = time.monotonic()
+            first.kill()
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    assert time.monotonic() - began < 0.1
+                    time.sleep(0.001)
+        finally:
+            os.close(descriptor)
+        # No server inherited it.
+        assert machine.holders(fakes.state / "run.lock") == []
+
+
+def test_ten_at_once(fakes: Lab) -> None:
+    """Whoever gets the lock does it; the others name a holder; never two servers."""
+    fakes.write({name: {} for name in "abc"})
+    with machine.Twins(fakes.root):
+        children = [fakes.begin_apply() for _ in range(10)]
+        codes = [fakes.end(child).code for child in children]
+    assert set(codes) <= {0, 5}
+    assert 0 in codes
+    assert fakes.apply().out.startswith("No changes.")
+    assert set(fakes.pids()) == {"a", "b", "c"}

@@ -1,0 +1,182 @@
+"""Stopping: out of nginx, drain, TERM, grace, KILL; nothing is left (BARS 13)."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from waiting import PATIENCE_S, eventually
+
+from e2e import machine
+from e2e.client import Answer
+from e2e.lab import ENDLESS, Lab
+
+PIECE = 0.02
+SLOW_ANSWERS = {"fake-token-seconds": PIECE}
+
+
+class Asked:
+    """A request that runs in a thread."""
+
+    def __init__(self, lab: Lab, model: str, tokens: int) -> None:
+        self._found: list[Answer | OSError] = []
+        self._thread = threading.Thread(target=self._ask, args=(lab, model, tokens), daemon=True)
+        self._thread.start()
+
+    def _ask(self, lab: Lab, model: str, tokens: int) -> None:
+        try:
+            self._found.append(lab.complete(model, tokens))
+        except OSError as error:
+            self._found.append(error)
+
+    @property
+    def answer(self) -> Answer:
+        self._thread.join(PATIENCE_S)
+        assert isinstance(self._found[0], Answer), self._found
+        return self._found[0]
+
+
+def in_flight(lab: Lab, model: str) -> bool:
+    return "requests_processing 1" in lab.ask(f"/api/{model}/metrics").body.decode()
+
+
+def test_request_that_ends_in_time_is_complete(fakes: Lab) -> None:
+    fakes.write({"a": {"args": SLOW_ANSWERS, "drain": "20s"}, "b": {}})
+    fakes.apply()
+    asked = Asked(fakes, "a", tokens=100)
+    eventually(lambda: in_flight(fakes, "a"), "the request runs")
+    with fakes.stream("a", tokens=60) as stream:
+        stream.take(1)
+        child = fakes.popen("stop", "a")
+        eventually(lambda: fakes.complete("a").status == 503, "new requests are refused")
+        refused = fakes.complete("a")
+        assert refused.headers["retry-after"]
+        assert "'a'" in refused.error
+        assert stream.rest() == 60
+        assert stream.finished
+    answer = asked.answer
+    assert answer.status == 200
+    assert answer.json["content"].split() == [f"w{number}" for number in range(100)]
+    done = fakes.end(child)
+    assert done.code == 0, done.all
+    assert set(fakes.pids()) == {"b"}
+    assert not [name for name in fakes.left_over() if name.startswith("a")]
+
+
+@pytest.mark.parametrize("verb", ["stop", "down", "replace"])
+def test_long_stream_is_cut_after_drain(fakes: Lab, verb: str) -> None:
+    model = {"args": SLOW_ANSWERS, "drain": "1s", "grace": "5s"}
+    fakes.write({"a": model})
+    fakes.apply()
+    old = fakes.pids()["a"]
+    with fakes.stream("a") as stream:
+        stream.take(2)
+        began = time.monotonic()
+        if verb == "stop":
+            done = fakes.run("stop", "a")
+        elif verb == "down":
+            done = fakes.run("down", "-y")
+        else:
+            fakes.write({"a": {**model, "params": {"temp": 0.2}}})
+            done = fakes.apply()
+        took = time.monotonic() - began
+        stream.rest()
+        assert not stream.finished
+    assert "running requests get 1 s to finish" in done.out
+    assert 1 < took < 1 + 5 + 5
+    assert not machine.lives(old)
+    assert fakes.pids().keys() == ({"a"} if verb == "replace" else set())
+
+
+def test_server_that_ignores_term_is_killed(fakes: Lab) -> None:
+    """Total at most drain + grace + 5 s; its request is not waited for any longer."""
+    fakes.write(
+        {
+            "deaf": {
+                "args": {"fake-ignore-term": True, **SLOW_ANSWERS},
+                "drain": "1s",
+                "grace": "1s",
+            },
+            "good": {},
+        }
+    )
+    fakes.apply()
+    pids = fakes.pids()
+    with fakes.stream("deaf") as stream:
+        stream.take(1)
+        began = time.monotonic()
+        done = fakes.run("stop", "deaf")
+        took = time.monotonic() - began
+        stream.rest()
+    assert 2 < took < 1 + 1 + 5
+    assert "deaf" not in fakes.servers()
+    assert not machine.lives(pids["deaf"])
+    assert fakes.pids() == {"good": pids["good"]}
+    assert not [name for name in fakes.left_over() if name.startswith("deaf")], done.all
+
+
+def test_idle_servers_stop_at_once(lab: Lab) -> None:
+    """Nobody waits for drain or grace where there is nothing to wait for."""
+    lab.write({name: {"drain": "60s", "grace": "60s"} for name in "abc"})
+    lab.apply()
+    began = time.monotonic()
+    lab.run("down", "-y")
+    assert time.monotonic() - began < 5
+    assert lab.left_over() == []
+
+
+def test_wedged_server_is_stopped(fakes: Lab) -> None:
+    """Its request never ends: cut after drain, and the client notices."""
+    fakes.write({"a": {"args": {"fake-wedge": True}, "drain": "0.5s", "grace": "1s"}})
+    fakes.apply()
+    asked = Asked(fakes, "a", tokens=1)
+    eventually(lambda: in_flight(fakes, "a"), "the request runs")
+    began = time.monotonic()
+    fakes.run("stop", "a")
+    assert time.monotonic() - began < 0.5 + 1 + 5
+    assert asked.answer.status == 502
+    assert fakes.servers() == {}
+
+
+def test_silent_server_is_stopped(fakes: Lab) -> None:
+    """It answers nothing, so nothing can be drained."""
+    fakes.write({"a": {"args": {"fake-silent": True}, "probe": {"startup": "1s"}}})
+    failed = fakes.apply(code=3)
+    assert "not ready after 1 s" in failed.err
+    assert fakes.phases(code=3) == {"a": "unhealthy"}
+    began = time.monotonic()
+    fakes.run("down", "-y")
+    # Each question to it takes its time-out.
+    assert time.monotonic() - began < 2 + 3 + 5 + 4
+    assert fakes.servers() == {}
+
+
+def test_stopping_while_it_loads(fakes: Lab) -> None:
+    fakes.write({"slow": {"args": {"fake-load-seconds": 60}}})
+    child = fakes.begin_apply()
+    pid = fakes.wait_for("slow")
+    child.kill()
+    fakes.end(child)
+    fakes.run("stop", "slow")
+    assert not machine.lives(pid)
+    assert fakes.left_over() == ["gateway.sock"]
+
+
+def test_second_stop_sends_no_second_term(fakes: Lab) -> None:
+    """A second TERM crashes llama-server: a stop that is taken over only waits."""
+    model = {"args": {**SLOW_ANSWERS, "fake-tokens": ENDLESS}, "drain": "0s", "grace": "8s"}
+    fakes.write({"a": model, "b": {}})
+    fakes.apply()
+    with fakes.stream("a") as stream:
+        stream.take(1)
+        first = fakes.popen("stop", "a")
+        slot = fakes.state / "slots" / "a.a"
+        eventually(lambda: "stopping" in slot.read_text(), "TERM is sent")
+        first.kill()
+        fakes.end(first)
+        assert fakes.phases(code=3)["a"] == "stopping"
+        fakes.run("stop", "a")
+        stream.rest()
+    assert "second interrupt" not in fakes.log("a")
+    assert set(fakes.pids()) == {"b"}

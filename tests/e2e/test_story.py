@@ -1,0 +1,235 @@
+"""The whole story, with every engine that this machine has: from validate to down and back."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_programs import llama_server, real_engines
+from waiting import eventually
+
+from e2e import machine
+from e2e.lab import EMBEDDED, Lab, Nginx
+
+CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+
+
+def engine_of(name: str) -> dict[str, str]:
+    if name == "embedded":
+        return dict(EMBEDDED)
+    return {"kind": "llama-server", "command": str(llama_server())}
+
+
+@pytest.fixture(params=[program.name for program in real_engines()])
+def real(request: pytest.FixtureRequest, short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
+    made = Lab(short_folder, tiny_model, engine=engine_of(request.param))
+    yield made
+    assert made.close() == []
+
+
+def two_models(lab: Lab) -> tuple[int, int]:
+    ports = machine.free_port(), machine.free_port()
+    lab.write(
+        {
+            "one": {"port": ports[0], "aliases": ["uno", "org/one:latest"]},
+            "two": {"port": ports[1], "params": {"temp": 0.5}},
+        },
+        defaults={"params": {"ctx_size": 1024, "parallel": 2}, "drain": "2s", "grace": "3s"},
+    )
+    return ports
+
+
+def without_override() -> None:
+    """Let file modes count for root too."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+def test_story(real: Lab) -> None:
+    ports = two_models(real)
+    assert "2 models" in real.run("validate", str(real.file)).out
+    before = machine.snapshot(real.root, real.folder / "home")
+    plan = real.plan()
+    assert "+ instance.one" in plan.out
+    assert "params.temp: 0.5" in plan.out
+    assert plan.out.splitlines()[-2:] == [
+        "Plan: 2 to add, 0 to change, 0 to replace, 0 to remove, 0 unchanged.",
+        "Gateway: start.",
+    ]
+    assert real.plan("--detailed-exitcode", code=2).out == plan.out
+    assert machine.snapshot(real.root, real.folder / "home") == before
+
+    done = real.apply()
+    assert done.out == plan.out
+    assert f"http://127.0.0.1:{real.listen}" in done.err
+    assert set(real.pids()) == {"one", "two"}
+    answers(real, ports)
+    for verb in ("plan", "apply"):
+        quiet = real.run(verb, str(real.file))
+        assert quiet.out == "No changes. The machine matches desired/x.yaml.\n"
+    tells(real, ports)
+    suspends(real)
+
+    down = real.run("down", "-y")
+    assert "2 to remove" in down.out
+    assert real.servers() == {}
+    assert real.nginx() == Nginx(None, ())
+    assert real.left_over() == []
+    assert not any(machine.listens(port) for port in (*ports, real.listen))
+    assert real.phases(code=3) == {"one": "absent", "two": "absent"}
+    assert "wants no server" not in real.run("status", code=3).out
+    again = real.run("down", "-y")
+    assert again.out == "No changes. The machine matches desired/x.yaml.\n"
+    real.apply()
+    assert real.complete("two").status == 200
+
+
+def answers(lab: Lab, ports: tuple[int, int]) -> None:
+    for name in ("one", "uno", "org/one:latest"):
+        body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+        answer = lab.ask("/v1/chat/completions", body)
+        assert answer.status == 200, answer
+        assert answer.json["choices"][0]["message"]["role"] == "assistant"
+    assert lab.ask("/api/two/v1/completions", {"prompt": "a", "max_tokens": 1}).status == 200
+    assert lab.ask("/tokenize", {"model": "two", "content": "abc"}).json["tokens"]
+    unknown = lab.complete("three")
+    assert unknown.status == 404
+    assert "one" in unknown.error
+    assert "two" in unknown.error
+    with lab.stream("uno", tokens=20) as stream:
+        assert stream.status == 200
+        assert stream.rest() > 5  # tokens that are half a character come together
+        assert stream.finished
+    for port in ports:
+        assert lab.ask("/v1/completions", {"prompt": "a", "max_tokens": 1}, port).status == 200
+    assert lab.ask("/health").status == 200
+    assert b"<html" in lab.ask("/").body.lower()
+    listed = [entry["id"] for entry in lab.ask("/v1/models").json["data"]]
+    assert sorted(listed) == ["one", "two"]
+    models = {entry["name"]: entry for entry in lab.ask("/api/models").json["models"]}
+    assert {name: entry["phase"] for name, entry in models.items()} == {
+        "one": "ready",
+        "two": "ready",
+    }
+    assert models["one"]["port"] == ports[0]
+    assert models["one"]["size_bytes"] == lab.weights.stat().st_size
+    assert models["one"]["since"]
+
+
+def tells(lab: Lab, ports: tuple[int, int]) -> None:
+    text = lab.run("status").out
+    assert "The machine matches desired/x.yaml." in text
+    status = lab.status()
+    assert status["converged"]
+    assert status["gateway"]["phase"] == "ready"
+    rows = {row["name"]: row for row in status["instances"]}
+    for (name, pid), port in zip(sorted(lab.pids().items()), ports, strict=True):
+        assert (rows[name]["phase"], rows[name]["pid"], rows[name]["port"]) == ("ready", pid, port)
+        assert lab.pid_file(name).read_text() == f"{pid}\n{port}\n"
+        assert rows[name]["memory_bytes"] > 2**20
+    only = lab.run("status", "two", "--json").json
+    assert [row["name"] for row in only["instances"]] == ["two"]
+    assert lab.run("logs", "one").out.strip() in lab.log("one")
+    assert len(lab.run("logs", "one", "-n", "3").out.splitlines()) == 3
+    assert "did you mean one" in lab.run("status", "onee", code=1).err
+
+
+def suspends(lab: Lab) -> None:
+    other = lab.pids()["two"]
+    lab.run("stop", "one", "--reason", "card is hot")
+    assert lab.pids() == {"two": other}
+    assert not lab.pid_file("one").exists()
+    assert "suspended by `stop`: card is hot" in lab.plan().out
+    lab.apply()
+    assert lab.phases() == {"one": "suspended", "two": "ready"}
+    assert lab.status()["suspended"] == ["one"]
+    refused = lab.complete("one")
+    assert refused.status == 503
+    assert refused.headers["retry-after"]
+    lab.run("start", "one")
+    assert lab.complete("one").status == 200
+    assert lab.pids()["two"] == other
+
+
+def test_second_apply_touches_nothing(real: Lab) -> None:
+    two_models(real)
+    real.apply()
+    pids, nginx = real.pids(), real.nginx()
+    before = machine.snapshot(real.root, real.state)
+    for _ in range(2):
+        real.apply()
+        real.run("status")
+        real.plan()
+    after = machine.snapshot(real.root, real.state)
+    assert after == before
+    assert real.pids() == pids
+    assert real.nginx() == nginx
+    assert nginx.master
+    assert len(nginx.workers) > 1
+
+
+def test_plan_on_read_only_tree(lab: Lab) -> None:
+    two_models(lab)
+    lab.apply()
+    lab.write({"one": {"params": {"temp": 0.1}}})
+    places = [path for top in (lab.root, lab.state) for path in (top, *top.rglob("*"))]
+    # A socket on a read-only file system can be connected to; one without write permission not.
+    modes = {path: path.lstat().st_mode for path in places if path.is_dir() or path.is_file()}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    try:
+        touch = ["touch", str(lab.root / "new")]
+        assert subprocess.run(touch, preexec_fn=without_override, check=False).returncode == 1
+        before = machine.snapshot(lab.root, lab.state, without=())
+        plan = lab.run("plan", str(lab.file), preexec_fn=without_override)
+        status = lab.run("status", code=3, preexec_fn=without_override)
+        assert machine.snapshot(lab.root, lab.state, without=()) == before
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert "-/+ instance.one" in plan.out
+    assert "- instance.two" in plan.out
+    assert "Not as wanted" in status.out
+
+
+def test_run_and_logs_deleted(fakes: Lab) -> None:
+    """Identity lives on the processes: nothing restarts, a stream goes on."""
+    fakes.write({f"m{number}": {"args": {"fake-token-seconds": 0.01}} for number in range(4)})
+    fakes.apply()
+    pids, nginx = fakes.pids(), fakes.nginx()
+    with fakes.stream("m1") as stream:
+        stream.take(3)
+        shutil.rmtree(fakes.root / "run")
+        shutil.rmtree(fakes.root / "logs")
+        fakes.apply()
+        assert fakes.phases() == dict.fromkeys(pids, "ready")
+        assert fakes.pid_file("m1").read_text() == f"{pids['m1']}\n\n"
+        stream.take(50)
+    assert fakes.pids() == pids
+    assert fakes.nginx() == nginx
+    fakes.write({f"m{number}": {"args": {"fake-token-seconds": 0.01}} for number in range(3)})
+    fakes.apply()
+    del pids["m3"]
+    assert fakes.pids() == pids
+
+
+def test_killed_apply_is_adopted(fakes: Lab) -> None:
+    """kill -9 while servers load: the next apply waits for these very servers."""
+    fakes.write({name: {"args": {"fake-load-seconds": 2}} for name in ("a", "b", "c")})
+    child = fakes.begin_apply()
+    eventually(lambda: len(fakes.servers()) == 3, "three are started")
+    child.kill()
+    fakes.end(child)
+    pids = fakes.pids()
+    assert len(pids) == 3
+    assert fakes.phases(code=3) == dict.fromkeys(pids, "starting")
+    fakes.pid_file("a").unlink(missing_ok=True)
+    done = fakes.apply()
+    assert "> instance.a" in done.out
+    assert fakes.pids() == pids
+    assert fakes.pid_file("a").read_text() == f"{pids['a']}\n\n"
+    assert fakes.phases() == dict.fromkeys(pids, "ready")
+    assert fakes.complete("b").status == 200

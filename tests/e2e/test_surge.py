@@ -1,0 +1,121 @@
+"""`rollout: surge`: the new server is ready before the old one stops."""
+
+from __future__ import annotations
+
+from waiting import eventually
+
+from e2e import machine
+from e2e.lab import Lab, Load
+
+
+def test_no_request_fails(lab: Lab) -> None:
+    """Replaced twice under load: from slot a to b and back; no reload."""
+    lab.write({"a": {"rollout": "surge"}, "b": {}})
+    lab.apply()
+    nginx, other = lab.nginx(), lab.pids()["b"]
+    load = Load(lab, "a")
+    load.start()
+    try:
+        for temp in (0.1, 0.2):
+            before = lab.pids()["a"]
+            lab.write({"a": {"rollout": "surge", "params": {"temp": temp}}, "b": {}})
+            assert "+/- instance.a" in lab.plan().out
+            lab.apply()
+            assert lab.pids()["a"] != before
+            load.some_more()
+    finally:
+        counts = load.stop()
+    assert set(counts) == {"200"}, counts
+    assert lab.pids()["b"] == other
+    assert lab.nginx() == nginx
+    assert lab.apply().out.startswith("No changes.")
+    assert len([name for name in lab.left_over() if name.startswith("a-")]) == 2
+
+
+def test_long_stream_ends_on_the_old_one(fakes: Lab) -> None:
+    args = {"fake-token-seconds": 0.02}
+    fakes.write({"a": {"rollout": "surge", "args": args, "drain": "20s"}})
+    fakes.apply()
+    with fakes.stream("a", tokens=100) as stream:
+        stream.take(1)
+        model = {"rollout": "surge", "args": args, "drain": "20s", "params": {"temp": 0.1}}
+        fakes.write({"a": model})
+        with machine.Twins(fakes.root, most={"a": 2}):
+            fakes.apply()
+        assert stream.rest() == 100
+        assert stream.finished
+    assert len(fakes.pids()) == 1
+
+
+def test_new_version_that_dies(fakes: Lab) -> None:
+    """The old one serves on, without a single failed request."""
+    fakes.write({"a": {"rollout": "surge"}})
+    fakes.apply()
+    pids = fakes.pids()
+    load = Load(fakes, "a", clients=2)
+    load.start()
+    try:
+        fakes.write({"a": {"rollout": "surge", "args": {"fake-exit-loading": 1}}})
+        done = fakes.apply(code=3)
+        assert "instance.a: it died while loading" in done.err
+        assert "asked to fail" in done.err
+        assert fakes.pids() == pids
+    finally:
+        counts = load.stop()
+    assert set(counts) == {"200"}, counts
+    assert fakes.phases(code=3) == {"a": "ready"}
+    fakes.write({"a": {"rollout": "surge", "params": {"temp": 0.3}}})
+    fakes.apply()
+    assert fakes.pids() != pids
+
+
+def test_new_version_that_is_never_ready(fakes: Lab) -> None:
+    """Out of time: the new one is ended, the old one serves on."""
+    fakes.write({"a": {"rollout": "surge"}})
+    fakes.apply()
+    pids = fakes.pids()
+    slow = {"args": {"fake-load-seconds": 60}, "probe": {"startup": "1s"}}
+    fakes.write({"a": {"rollout": "surge", **slow}})
+    done = fakes.apply(code=3)
+    assert "not ready after 1 s" in done.err
+    assert "still runs" not in done.err
+    assert fakes.pids() == pids
+    assert fakes.complete("a").status == 200
+
+
+def test_surge_that_was_killed(fakes: Lab) -> None:
+    """kill -9 while both live: the next apply keeps the new one, once it is ready."""
+    fakes.write({"a": {"rollout": "surge"}})
+    fakes.apply()
+    old = fakes.pids()["a"]
+    fakes.write({"a": {"rollout": "surge", "args": {"fake-load-seconds": 2}}})
+    child = fakes.begin_apply()
+    eventually(lambda: len(fakes.servers().get("a", [])) == 2, "both live")
+    child.kill()
+    fakes.end(child)
+    (new,) = set(fakes.servers()["a"]) - {old}
+    assert fakes.complete("a").status == 200
+    load = Load(fakes, "a", clients=2)
+    load.start()
+    try:
+        fakes.apply()
+    finally:
+        counts = load.stop()
+    assert set(counts) == {"200"}, counts
+    assert fakes.pids() == {"a": new}
+
+
+def test_recreate_says_503_meanwhile(fakes: Lab) -> None:
+    """Without surge there is a gap, and clients are told to come back."""
+    fakes.write({"a": {}, "b": {}})
+    fakes.apply()
+    fakes.write({"a": {"args": {"fake-load-seconds": 1}}, "b": {}})
+    child = fakes.begin_apply()
+    eventually(lambda: fakes.complete("a").status == 503, "it is away")
+    answer = fakes.complete("a")
+    assert answer.headers["retry-after"]
+    entries = {each["name"]: each["phase"] for each in fakes.ask("/api/models").json["models"]}
+    assert entries["b"] == "ready"
+    assert entries["a"] in {"starting", "exited"}
+    assert fakes.end(child).code == 0
+    assert fakes.complete("a").status == 200

@@ -1,0 +1,195 @@
+"""All seams of a root in memory: what `drivers.base` names, made to fail on demand.
+
+In: nothing but what a test sets on the fakes. Out: `FakeWorld`, its `drivers` for `loop`,
+`observe` and `execute`. The runtime and its probes are in fake_runtime.py. A fake and the real
+driver pass the same contract tests where the fake decides anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
+
+from reconciler.core.desired import Model
+from reconciler.core.observed import (
+    FileStatus,
+    Journal,
+    ObservedEngine,
+    ObservedFiles,
+    ObservedGateway,
+    PortHolder,
+    ProcessRef,
+)
+from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway
+from reconciler.core.words import EngineKind
+from reconciler.drivers.base import Cancel, Drivers
+from reconciler.errors import GatewayError, LockHeldError
+
+
+class FakeFiles:
+    """The `Files` of a test: every source is there, unless `found` says otherwise."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, ObservedFiles] = {}
+        """By `source.path` or `source.repo`."""
+        self.inspected: list[tuple[str, bool]] = []
+        self.fetched: list[FetchFiles] = []
+        self.on_fetch: Callable[[FetchFiles], object] | None = None
+        """Called in the middle of a download; what it raises ends the download."""
+
+    def inspect(self, model: Model, *, deep: bool) -> ObservedFiles:
+        key = model.source.path or model.source.repo or ""
+        self.inspected.append((key, deep))
+        return self.found.get(key, ObservedFiles(FileStatus.PRESENT, f"/{key}", key))
+
+    def fetch(
+        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
+    ) -> None:
+        total = sum(file.size for file in fetch.files)
+        progress(0, total)
+        if self.on_fetch:
+            self.on_fetch(fetch)
+        self.fetched.append(fetch)
+        here = self.found.get(fetch.repo, ObservedFiles(FileStatus.PRESENT))
+        self.found[fetch.repo] = replace(here, status=FileStatus.PRESENT)
+        progress(total, total)
+
+    def disk_free(self) -> int:
+        return 2**40
+
+
+class FakeGateway:
+    """The `GatewayDriver` of a test: one nginx that takes every text but one that begins `bad;`."""
+
+    def __init__(self) -> None:
+        self.running = ObservedGateway()
+        self.reloads = 0
+        self.published: Mapping[str, Mapping[str, object]] | None = None
+        self.fault: Exception | None = None
+
+    def locate(self, wanted: str) -> tuple[tuple[str, ...], str]:
+        if wanted in {"auto", "nginx"}:
+            return ("/usr/sbin/nginx",), ""
+        return (), f"there is no program '{wanted}'"
+
+    def observe(self) -> ObservedGateway:
+        return self.running
+
+    def apply(self, effect: ApplyGateway, cancel: Cancel) -> None:
+        if self.fault:
+            raise self.fault
+        if any(text.startswith("bad;") for text in effect.rendered.files.values()):
+            raise GatewayError("nginx rejects its configuration")
+        if self.running.generation != effect.rendered.generation:
+            self.reloads += self.running.master is not None
+        master = self.running.master or ProcessRef(50, 1)
+        self.running = ObservedGateway(master, (), effect.rendered.generation, 1000.0)
+
+    def stop(self, effect: StopGateway, cancel: Cancel) -> None:
+        if self.fault:
+            raise self.fault
+        self.running = ObservedGateway()
+
+    def publish(self, instances: Mapping[str, Mapping[str, object]]) -> None:
+        self.published = instances
+
+
+class FakePorts:
+    """The `Ports` of a test."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, PortHolder] = {}
+        self.asked: Mapping[int, str] = {}
+        self.ours: Mapping[int, str] = {}
+
+    def holders(
+        self, wanted: Mapping[int, str], ours: Mapping[int, str]
+    ) -> Mapping[int, PortHolder]:
+        self.asked, self.ours = wanted, ours
+        return {
+            port: replace(holder, owner=ours.get(holder.pid or 0))
+            for port, holder in self.held.items()
+            if port in wanted
+        }
+
+
+class FakeEngines:
+    """The `Engines` of a test: llama-server with a few flags."""
+
+    def __init__(self) -> None:
+        flags = {name: f"--{name}" for name in ("ctx-size", "temp", "metrics", "slots")}
+        self.engine = ObservedEngine(EngineKind.LLAMA_SERVER, ("/usr/bin/llama-server",), flags)
+
+    def find(self, kind: str, command: str) -> ObservedEngine:
+        return self.engine
+
+
+class FakeState:
+    """The `State` of a test."""
+
+    def __init__(self) -> None:
+        self._journal = Journal()
+        self.writes = 0
+        """How often the journal really changed."""
+        self.holder = ""
+        """Who else holds the run lock."""
+
+    def boot_id(self) -> str:
+        return "boot"
+
+    def read(self) -> Journal:
+        return self._journal
+
+    def write(self, journal: Journal) -> None:
+        if journal != self._journal:
+            self._journal = journal
+            self.writes += 1
+
+    @contextlib.contextmanager
+    def run_lock(self, timeout: float) -> Iterator[None]:
+        if self.holder:
+            raise LockHeldError(f"another run is at work on this root: {self.holder}")
+        self.holder = "pid 1 (llm-reconcile apply)"
+        try:
+            yield
+        finally:
+            self.holder = ""
+
+
+@dataclass
+class FakeWorld:
+    """A machine in memory."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    files: FakeFiles = field(default_factory=FakeFiles)
+    gateway: FakeGateway = field(default_factory=FakeGateway)
+    ports: FakePorts = field(default_factory=FakePorts)
+    engines: FakeEngines = field(default_factory=FakeEngines)
+    state: FakeState = field(default_factory=FakeState)
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.runtime = FakeRuntime(self.clock)
+        self.prober = FakeProber(self.runtime, self.clock)
+
+    @property
+    def drivers(self) -> Drivers:
+        """The seams, as the layers above get them."""
+        return Drivers(
+            runtime=self.runtime,
+            prober=self.prober,
+            files=self.files,
+            gateway=self.gateway,
+            ports=self.ports,
+            engines=self.engines,
+            state=self.state,
+            clock=self.clock,
+            templates=self.templates,
+        )
+
+    def cancel(self, *, after: float | None = None) -> FakeCancel:
+        """A cancel signal that comes so many seconds from now, or never."""
+        return FakeCancel(self.clock) if after is None else FakeCancel(self.clock, after=after)

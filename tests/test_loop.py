@@ -1,0 +1,255 @@
+"""One round for a verb, with drivers in memory: what is looked at, done and remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_drivers import FakeWorld
+from fake_runtime import Behaviour
+from launches import SITE
+
+from reconciler.core.guards import Allowed
+from reconciler.core.observed import FileStatus, Journal, LastExit, ObservedFiles, Suspension
+from reconciler.core.parse import SourceText, parse_desired
+from reconciler.core.plan import StartServer
+from reconciler.core.words import InstanceName, ModelName, ModelState, SpecHash
+from reconciler.drivers.base import Cancel
+from reconciler.drivers.templates import load_templates
+from reconciler.errors import EngineError
+from reconciler.execute import Outcome, Progress, StepResult
+from reconciler.loop import (
+    ApplyReport,
+    Round,
+    Wanted,
+    carry_out,
+    look,
+    nothing_wanted,
+    remember_file,
+    resumed,
+    suspended,
+)
+
+A, B = ModelName("a"), ModelName("b")
+MODELS = """
+  a: {source: {path: a.gguf}, port: 8001}
+  b: {source: {path: b.gguf}, port: 8002}
+"""
+
+
+def wanted(models: str = MODELS, more: str = "gateway: false") -> Wanted:
+    text = f"version: 1\n{more}\nmodels:\n{models}"
+    parsed = parse_desired((SourceText("desired/x.yaml", text.encode()),))
+    return Wanted(parsed.desired, parsed.marks)
+
+
+class Machine(FakeWorld):
+    """A world with the verbs of the loop."""
+
+    def look(self, what: Wanted, only: frozenset[ModelName] | None = None) -> Round:
+        return look(what, SITE, self.drivers, Allowed(), only)
+
+    def apply(self, what: Wanted, cancel: Cancel | None = None) -> ApplyReport:
+        seen = self.look(what)
+        self.told: list[Progress | StepResult] = []
+        return carry_out(what, seen, self.drivers, self.told.append, cancel or self.cancel())
+
+
+@pytest.fixture
+def world() -> Machine:
+    return Machine()
+
+
+def test_what_is_wanted_comes_to_run_and_stays(world: Machine) -> None:
+    first = world.apply(wanted())
+    assert first.converged
+    assert first.started
+    assert [one.instance for one in world.runtime.list()] == ["a", "b"]
+    world.runtime.calls.clear()
+    second = world.apply(wanted())
+    assert second == ApplyReport((), ())
+    assert second.converged
+    assert not second.started
+    assert world.runtime.calls == ["list", "tidy"]
+
+
+def test_a_plan_without_steps_touches_nothing(world: Machine) -> None:
+    world.apply(wanted())
+    seen = world.look(wanted())
+    assert seen.plan.is_noop
+    world.gateway.published = None
+    world.told.clear()
+    writes = world.state.writes
+    carry_out(wanted(), seen, world.drivers, world.told.append, world.cancel())
+    assert world.gateway.published is None
+    assert world.state.writes == writes
+    assert world.told == []
+
+
+def test_what_is_blocked_is_no_step_but_not_converged(world: Machine) -> None:
+    world.files.found["a.gguf"] = ObservedFiles(FileStatus.BAD, reason="a.gguf is empty")
+    report = world.apply(wanted())
+    assert [change.name for change in report.blocked] == ["a"]
+    assert not report.converged
+    again = world.apply(wanted())
+    assert (again.results, [one.name for one in again.blocked]) == ((), ["a"])
+    assert not again.converged
+
+
+def test_only_some_models_can_be_looked_at(world: Machine) -> None:
+    seen = world.look(wanted(), only=frozenset({B}))
+    starts = [one.effect for one in seen.plan.steps if isinstance(one.effect, StartServer)]
+    assert [one.launch.instance for one in starts] == ["b"]
+
+
+def test_a_journal_to_be_is_planned_with(world: Machine) -> None:
+    world.apply(wanted())
+    to_be = suspended(world.state.read(), [A], 1.0, "by hand")
+    seen = look(wanted(), SITE, world.drivers, Allowed(), journal=to_be)
+    assert [one.address for one in seen.plan.steps] == ["instance.a"]
+    assert world.state.read().suspended == {}
+
+
+def test_down_wants_nothing_but_keeps_how_to_stop(world: Machine) -> None:
+    desired = wanted("  a: {source: {path: a.gguf}, port: 8001, drain: 7s}", "").desired
+    nothing = nothing_wanted(desired)
+    assert nothing.gateway is None
+    assert {one.state for one in nothing.models.values()} == {ModelState.ABSENT}
+    assert nothing.models["a"].drain == 7.0
+    assert desired.models["a"].state is ModelState.RUNNING
+
+
+# ---- what is remembered
+
+
+def test_why_a_start_failed_is_remembered_and_forgotten(world: Machine) -> None:
+    world.runtime.behaviours["a"] = Behaviour(dies_after_s=0, code=3)
+    report = world.apply(wanted())
+    [failed] = report.failed
+    assert not report.converged
+    assert isinstance(failed.step.effect, StartServer)
+    exits = world.state.read().last_exits
+    assert exits == {
+        "a": LastExit(
+            world.clock.now(),
+            "it died while loading: exit code 3",
+            failed.step.effect.launch.spec_hash,
+        )
+    }
+    world.runtime.behaviours["a"] = Behaviour()
+    assert world.apply(wanted()).converged
+    assert world.state.read().last_exits == {}
+
+
+def test_a_start_that_never_began_is_remembered_too(world: Machine) -> None:
+    world.runtime.faults["start"] = EngineError("a copy of a already runs (pid 7)")
+    world.apply(wanted("  a: {source: {path: a.gguf}, port: 8001}"))
+    assert "pid 7" in world.state.read().last_exits[InstanceName("a")].reason
+
+
+def test_an_interrupted_start_is_no_exit(world: Machine) -> None:
+    world.runtime.behaviours["a"] = Behaviour(loads_s=100)
+    report = world.apply(wanted(), world.cancel(after=5))
+    assert Outcome.CANCELLED in {one.outcome for one in report.failed}
+    assert "a" not in world.state.read().last_exits
+
+
+def test_what_was_waited_for_is_forgotten(world: Machine) -> None:
+    world.runtime.behaviours["a"] = Behaviour(loads_s=100)
+    world.apply(wanted(), world.cancel(after=50))
+    old = LastExit(1.0, "it died", SpecHash("x"))
+    world.state.write(
+        replace(world.state.read(), last_exits={InstanceName("a"): old, InstanceName("z"): old})
+    )
+    report = world.apply(wanted())
+    assert report.converged
+    assert report.started
+    assert world.state.read().last_exits == {"z": old}
+
+
+def test_exits_of_others_stay(world: Machine) -> None:
+    old = LastExit(1.0, "it died", SpecHash("x"))
+    world.state.write(Journal(last_exits={InstanceName("z"): old}))
+    world.apply(wanted())
+    assert world.state.read().last_exits == {"z": old}
+
+
+def test_the_gateway_is_told_what_it_cannot_ask(world: Machine) -> None:
+    world.apply(wanted())
+    assert world.gateway.published is not None
+    assert sorted(world.gateway.published) == ["a", "b"]
+    assert world.gateway.published["a"] == {
+        "since": 1000,
+        "size_bytes": 0,
+        "restarts": None,
+        "reason": None,
+    }
+    world.apply(wanted("  b: {source: {path: b.gguf}, port: 8002}"))
+    assert sorted(world.gateway.published) == ["b"]
+
+
+def test_the_followed_file_is_noted_once(world: Machine) -> None:
+    what = wanted(
+        "  a: {source: {path: a.gguf}, port: 8001, protect: true}\n"
+        "  b: {source: {path: b.gguf}, port: 8002}"
+    )
+    for _ in range(2):
+        remember_file(what, SITE, world.drivers)
+    assert world.state.read() == Journal(desired="desired/x.yaml", protected=frozenset({A}))
+    assert world.state.writes == 1
+    remember_file(wanted(), SITE, world.drivers)
+    assert world.state.read().protected == frozenset()
+    assert world.state.writes == 2
+
+
+def test_pid_files_follow_a_port_that_changes_without_a_restart(
+    world: Machine, tmp_path: Path
+) -> None:
+    world.templates = load_templates(tmp_path)
+    assert world.apply(wanted(more="")).converged
+    pids = {str(one.instance): one.ref.pid for one in world.runtime.list()}
+    assert world.runtime.pid_files == {"a": (pids[A], 8001), "b": (pids[B], 8002)}
+    report = world.apply(wanted(MODELS.replace("8002", "8003"), more=""))
+    assert report.converged
+    assert not report.started
+    assert world.runtime.pid_files == {"a": (pids[A], 8001), "b": (pids[B], 8003)}
+
+
+def test_a_look_at_some_tidies_only_those(world: Machine) -> None:
+    world.apply(wanted())
+    world.runtime.pid_files.clear()
+    seen = world.look(wanted(), only=frozenset({B}))
+    carry_out(wanted(), seen, world.drivers, world.told.append, world.cancel())
+    assert sorted(world.runtime.pid_files) == ["b"]
+
+
+# ---- suspensions
+
+
+def test_a_suspension_lasts_until_it_is_ended() -> None:
+    journal = Journal(desired="desired/x.yaml", protected=frozenset({A}))
+    stopped = suspended(journal, [A, B], 5.0, "by hand")
+    assert stopped.suspended == {A: Suspension(5.0, "by hand"), B: Suspension(5.0, "by hand")}
+    assert (stopped.desired, stopped.protected) == (journal.desired, journal.protected)
+    assert resumed(stopped, [A]).suspended == {B: Suspension(5.0, "by hand")}
+    assert resumed(stopped, [A, B]) == journal
+    assert resumed(journal, [A]) == journal
+
+
+def test_the_first_suspension_counts() -> None:
+    once = suspended(Journal(), [A], 1.0, "first")
+    assert suspended(once, [A, B], 2.0, "second").suspended == {
+        A: Suspension(1.0, "first"),
+        B: Suspension(2.0, "second"),
+    }
+
+
+def test_a_suspended_model_is_stopped_and_started_again(world: Machine) -> None:
+    world.apply(wanted())
+    world.state.write(suspended(world.state.read(), [A], world.clock.now(), "by hand"))
+    world.apply(wanted())
+    assert [one.instance for one in world.runtime.list()] == ["b"]
+    world.state.write(resumed(world.state.read(), [A]))
+    assert world.apply(wanted()).converged
+    assert [one.instance for one in world.runtime.list()] == ["a", "b"]
