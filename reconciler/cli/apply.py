@@ -140,7 +140,10 @@ def apply(
     switch_file: SwitchFileOption = False,
     lock_timeout: LockTimeoutOption = 0.0,
 ) -> ExitCode:
-    """Make the machine match FILE: shows the plan, asks, carries it out, waits until ready."""
+    """Make the machine match FILE.
+
+    Shows the plan, asks, carries it out, and waits until all that is wanted is ready.
+    """
     output = make_output(no_color=no_color, quiet=quiet, json=json)
     allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
     workspace = open_file(file, root, os.environ)

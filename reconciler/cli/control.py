@@ -73,7 +73,10 @@ def stop(
     allow_protected: AllowProtectedOption = None,
     lock_timeout: LockTimeoutOption = 10.0,
 ) -> ExitCode:
-    """Stop a model's servers, and keep them stopped until `start`: every plan shows it."""
+    """Stop a model until it is started again.
+
+    An apply leaves it stopped, and every plan shows it, until `start` ends it.
+    """
     output = make_output(no_color=no_color, quiet=quiet)
     workspace = open_root(root, os.environ)
     wanted = read_or_nothing(workspace, output)
@@ -91,7 +94,10 @@ def start(
     quiet: QuietOption = False,
     lock_timeout: LockTimeoutOption = 10.0,
 ) -> ExitCode:
-    """End a model's suspension and start it now; waits until it is ready."""
+    """Start a stopped model again.
+
+    Ends what `stop` began, starts the servers now, and waits until they are ready.
+    """
     output = make_output(no_color=no_color, quiet=quiet)
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
