@@ -161,8 +161,7 @@ class _Worker:
             case StartServer():
                 self._start(effect)
             case AwaitReady():
-                self._until_ready(effect.server, effect.instance, effect.address, effect.startup_s)
-                drivers.runtime.route(effect.instance, effect.address)
+                self._bring_up(effect.server, effect.instance, effect.address, effect)
             case ApplyGateway():
                 drivers.gateway.apply(effect, self._cancel)
             case StopGateway():
@@ -171,18 +170,31 @@ class _Worker:
 
     def _start(self, effect: StartServer) -> None:
         self._tell("starting")
-        launch, runtime = effect.launch, self._drivers.runtime
-        server = runtime.start(launch)
+        launch = effect.launch
+        server = self._drivers.runtime.start(launch)
+        self._bring_up(server, launch.instance, launch.address, effect)
+
+    def _bring_up(
+        self,
+        server: ProcessRef,
+        instance: InstanceName,
+        address: str,
+        effect: StartServer | AwaitReady,
+    ) -> None:
+        """Wait until it is ready, then route to it; or end it, where another copy serves."""
+        runtime = self._drivers.runtime
         try:
-            self._until_ready(server, launch.instance, launch.address, effect.startup_s)
+            self._until_ready(server, instance, address, effect.startup_s)
         except StartFailedError as error:
             if effect.end_if_late:
                 runtime.kill(server)
                 runtime.wait_gone(server, KILL_WAIT_S, threading.Event())
-                runtime.forget(server, launch.instance, launch.address)
+                runtime.forget(server, instance, address)
                 error.message += "; the old one stays"
+            elif runtime.exited(server, instance) is None:
+                error.message += "; it still runs"
             raise
-        runtime.route(launch.instance, launch.address)
+        runtime.route(instance, address)
 
     def _fetched(self, done: int, total: int) -> None:
         self._tell(f"downloaded {done / 2**30:.1f} of {total / 2**30:.1f} GiB")
@@ -204,10 +216,7 @@ class _Worker:
                 return
             if self._elapsed() > budget_s:
                 tail = runtime.log_tail(instance, LOG_LINES)
-                effect = self._step.effect
-                ends = isinstance(effect, StartServer) and effect.end_if_late
                 message = f"not ready after {budget_s:.0f} s (probe.startup)"
-                message += "" if ends else "; it still runs"
                 raise StartFailedError(message, tail, retryable=True)
             if self._elapsed() - told >= PROGRESS_EVERY_S:
                 told = self._elapsed()
@@ -219,12 +228,12 @@ class _Worker:
     def _stop(self, effect: StopServer) -> None:
         """Out of nginx, drain, TERM, grace, KILL of the group; then tidy up."""
         runtime, server = self._drivers.runtime, effect.server
-        if effect.unroute:
-            runtime.unroute(effect.instance, effect.address)
+        unrouted = effect.unroute and runtime.unroute(effect.instance, effect.address)
         try:
             self._drain(effect)
         except InterruptedRunError:
-            if effect.unroute:
+            # Not a surge's old copy: there the route leads to the new one already.
+            if unrouted:
                 runtime.route(effect.instance, effect.address)
             raise
         self._tell("stopping")

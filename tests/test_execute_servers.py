@@ -105,9 +105,9 @@ def test_a_start_is_interrupted_but_not_its_server(run: Run) -> None:
 # ---- adopting
 
 
-def awaiting(run: Run, launch: Launch, startup_s: float = 60) -> Step:
-    [server] = run.world.runtime.list()
-    return step(1, AwaitReady(launch.instance, server.ref, launch.address, startup_s))
+def awaiting(run: Run, launch: Launch, startup_s: float = 60, *, end: bool = False) -> Step:
+    [server] = [one for one in run.world.runtime.list() if one.address == launch.address]
+    return step(1, AwaitReady(launch.instance, server.ref, launch.address, startup_s, end))
 
 
 def test_an_adopted_server_is_waited_for_and_routed(run: Run) -> None:
@@ -131,6 +131,17 @@ def test_an_adopted_server_that_is_late_is_left_alone(run: Run) -> None:
     result = run.only(awaiting(run, launch, startup_s=5))
     assert "it still runs" in result.reason
     assert run.did() == []
+
+
+def test_an_adopted_copy_that_is_late_is_ended_where_another_one_serves(run: Run) -> None:
+    old = run.begin()
+    run.behave(Behaviour(loads_s=100))
+    late = make_launch("m", "b")
+    run.world.runtime.start(late)
+    result = run.only(awaiting(run, late, startup_s=5, end=True))
+    assert result.reason == "not ready after 5 s (probe.startup); the old one stays"
+    assert run.world.runtime.routes == {"m": old.address}
+    assert [one.slot for one in run.world.runtime.list()] == ["a"]
 
 
 # ---- stopping
@@ -217,6 +228,16 @@ def test_an_interrupted_drain_leaves_the_server_as_it_was(run: Run, unroute: boo
     assert run.world.runtime.routes == {"m": launch.address}
     assert run.did() == (["unroute m", "route m"] if unroute else [])
     assert len(run.world.runtime.list()) == 1
+
+
+def test_an_interrupted_drain_of_a_surges_old_copy_leaves_the_route_to_the_new_one(
+    run: Run,
+) -> None:
+    old = run.begin()
+    run.world.runtime.routes["m"] = make_launch("m", "b").address
+    run.world.prober.in_hand[old.address] = [1]
+    run.only(stop_step(1, run.world.runtime, "m", drain_s=60), cancel=run.world.cancel(after=5))
+    assert run.world.runtime.routes == {"m": make_launch("m", "b").address}
 
 
 def test_a_stop_that_was_signalled_is_brought_to_its_end(run: Run) -> None:

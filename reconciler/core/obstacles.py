@@ -83,11 +83,16 @@ def obstacle(wanted: Instance, desired: DesiredState, observed: ObservedState, m
             f"{_where(wanted, desired, problem.flag, marks)}{problem.summary}"
             for problem in problems
         )
+    return port_obstacle(wanted, observed)
+
+
+def port_obstacle(wanted: Instance, observed: ObservedState) -> str:
+    """The stranger on its public port, if there is one."""
     port = wanted.model.port
     holder = observed.ports.get(port) if port is not None else None
-    if holder is not None and holder.owner is None:
-        return f"{holder}: stop it, or give {wanted.model_name} another `port`"
-    return ""
+    if holder is None or holder.owner is not None:
+        return ""
+    return f"{holder}: stop it, or give {wanted.model_name} another `port`"
 
 
 def _where(wanted: Instance, desired: DesiredState, flag: str, marks: Marks) -> str:

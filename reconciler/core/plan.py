@@ -134,6 +134,8 @@ class AwaitReady:
     server: ProcessRef
     address: str
     startup_s: float
+    end_if_late: bool = False
+    """As in `StartServer`: another copy serves meanwhile, left by a surge that was cut."""
 
 
 @dataclass(frozen=True, slots=True)

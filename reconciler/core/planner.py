@@ -19,7 +19,7 @@ from reconciler.core.desired import DesiredState, Model
 from reconciler.core.draft import Draft
 from reconciler.core.engine import owned_argv, user_argv
 from reconciler.core.observed import FileStatus, ObservedFiles, ObservedServer, ObservedState
-from reconciler.core.obstacles import Marks, cut_off, find_obstacles, staying_ports
+from reconciler.core.obstacles import Marks, cut_off, find_obstacles, port_obstacle, staying_ports
 from reconciler.core.plan import (
     Action,
     AwaitReady,
@@ -155,8 +155,10 @@ def _plan_run(
     elif keep is None or case.needs_start:
         return _plan_start(draft, case, wanted, site, observed, gateway_stop)
     else:
-        drift = _file_drift(keep, files) or _port_drift(wanted, observed)
-        change = replace(change, drift=drift)
+        stranger = port_obstacle(wanted, observed)
+        reason = "serves, but not on its port" if stranger else change.reason
+        drift = _file_drift(keep, files)
+        change = replace(change, drift=drift, blocked=stranger, reason=reason)
         if case.decision is Decision.AWAIT:
             change = _plan_wait(draft, case, wanted, keep, files, change)
     return _with_extras(case, change)
@@ -170,7 +172,9 @@ def _plan_wait(
     files: ObservedFiles,
     change: Change,
 ) -> Change:
-    effect = AwaitReady(case.name, keep.ref, keep.address, _startup(wanted.model, files))
+    serving = any(extra.phase is Phase.READY for extra in case.extras)
+    budget = _startup(wanted.model, files)
+    effect = AwaitReady(case.name, keep.ref, keep.address, budget, end_if_late=serving)
     reason = "still loading" if keep.phase is Phase.STARTING else "does not answer /health"
     reason = "not routed" if keep.phase is Phase.READY else reason
     number = draft.step(change.address, effect, reason, set())
@@ -262,13 +266,6 @@ def _file_drift(server: ObservedServer, files: ObservedFiles) -> str:
     if not server.files or not files.identity or server.files == files.identity:
         return ""
     return "its weights on disk are not the ones it loaded; `stop` and `start` take the new ones"
-
-
-def _port_drift(wanted: Instance, observed: ObservedState) -> str:
-    """It serves, but not on its own port: a stranger sits there."""
-    port = wanted.model.port
-    holder = observed.ports.get(port) if port is not None else None
-    return f"{holder}" if holder is not None and holder.owner is None else ""
 
 
 def restrict(plan: Plan, models: frozenset[ModelName]) -> Plan:

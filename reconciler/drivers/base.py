@@ -74,7 +74,11 @@ class Runtime(Protocol):
     """The server processes of one root."""
 
     def list(self) -> tuple[ObservedServer, ...]:
-        """All live processes that carry our labels; their phase is still unknown (STARTING)."""
+        """All live processes that carry our labels; their phase is still unknown (STARTING).
+
+        Raises:
+            StateFolderError: one of them lives in another state folder than ours.
+        """
         ...
 
     def unsettled(self) -> bool:
@@ -109,8 +113,8 @@ class Runtime(Protocol):
         """Point the instance's stable socket name at `address` (atomic)."""
         ...
 
-    def unroute(self, instance: InstanceName, address: str) -> None:
-        """Take the stable name away if it points at `address`."""
+    def unroute(self, instance: InstanceName, address: str) -> bool:
+        """Take the stable name away if it points at `address`; True if it did."""
         ...
 
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:

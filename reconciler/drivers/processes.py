@@ -7,12 +7,13 @@ pidfd. What carries no label of this root is not ours and is never touched.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from reconciler.core.engine import (
@@ -31,7 +32,7 @@ from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, Phase, SpecHash
 from reconciler.drivers import effects, locks, proc
 from reconciler.drivers.base import Cancel, Clock, Exit
-from reconciler.errors import EngineError
+from reconciler.errors import EngineError, StateFolderError
 
 LOG_LIMIT_BYTES = 50 * 2**20
 LOGS_KEPT = 5
@@ -57,13 +58,22 @@ class ServerProcesses:
             env = proc.environment(pid)
             if env.get(LABEL_ROOT) == self._site.root and LABEL_INSTANCE in env:
                 labelled[pid] = env
-        found = [self._observed(pid, env) for pid, env in labelled.items()]
-        return tuple(
-            sorted(
-                (one for one in found if one and not _is_child_of(one.ref.pid, labelled)),
-                key=lambda server: (server.instance, server.ref),
-            )
-        )
+        seen = (self._observed(pid, env) for pid, env in labelled.items())
+        found = [one for one in seen if one and not _is_child_of(one.ref.pid, labelled)]
+        self._refuse_another_state_folder(found)
+        return tuple(sorted(found, key=lambda server: (server.instance, server.ref)))
+
+    def _refuse_another_state_folder(self, servers: Iterable[ObservedServer]) -> None:
+        """Their sockets, locks and nginx lie there: from here they could only be doubled."""
+        for server in servers:
+            folder = str(Path(server.address.removeprefix("unix:")).parent)
+            if not _is_port(server.address) and folder != self._site.sockets:
+                other = str(Path(folder).parents[2])
+                raise StateFolderError(
+                    f"{server.instance} (pid {server.ref.pid}) was started with the state folder "
+                    f"{Path(folder).parent}, not {self._site.state}",
+                    hint=f"set XDG_STATE_HOME={other} again; to move, `down` with it first",
+                )
 
     def _observed(self, pid: int, env: Mapping[str, str]) -> ObservedServer | None:
         ref = proc.ref_of(pid)
@@ -145,10 +155,12 @@ class ServerProcesses:
         return ref
 
     def _note_pid(self, instance: InstanceName, pid: int, port: int | None) -> None:
+        """Write the pid file. It is for people: where it cannot be written, nothing else fails."""
         path, text = Path(self._site.pid_file(instance)), f"{pid}\n{'' if port is None else port}\n"
         if _read(path) != text:
-            effects.make_folder(path.parent)
-            effects.write_atomic(path, text, mode=0o644)
+            with contextlib.suppress(OSError):
+                effects.make_folder(path.parent)
+                effects.write_atomic(path, text, mode=0o644)
 
     def _take_slot(self, instance: InstanceName, slot: str) -> int:
         path = self._site.slot_lock(instance, slot)
@@ -214,10 +226,12 @@ class ServerProcesses:
         if not _is_port(address) and self._routed_to(instance) != address:
             effects.swap_link(self._site.route(instance), Path(address).name)
 
-    def unroute(self, instance: InstanceName, address: str) -> None:
+    def unroute(self, instance: InstanceName, address: str) -> bool:
         """Take the stable name away, if it is still this server's."""
-        if not _is_port(address) and self._routed_to(instance) == address:
-            effects.unlink(self._site.route(instance))
+        if _is_port(address) or self._routed_to(instance) != address:
+            return False
+        effects.unlink(self._site.route(instance))
+        return True
 
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
         """Remove its socket and, if it is still its own, its pid file."""

@@ -126,7 +126,7 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     "adopt, silent": (ONE, observed(ONE, server(ONE, "a", phase=Phase.UNHEALTHY))),
     "adopt, not routed": (ONE, observed(ONE, server(ONE, "a", routed=False))),
     "drift of a file": (ONE, observed(ONE, server(ONE, "a", files="1:2:3:4"))),
-    "drift of a port": (ONE, running(ONE, ports=holders(8001))),
+    "blocked by a stranger, runs on": (ONE, running(ONE, ports=holders(8001))),
     "blocked by a stranger": (ONE, observed(ONE, ports=holders(8001))),
     "blocked by a flag, runs on": (NEW, observed(NEW, server(OLD, "a"), engine=POOR_ENGINE)),
     "blocked by a flag, two copies": (

@@ -332,12 +332,13 @@ def _values(
 
 
 def test_json_tells_drift_blocks_and_guards() -> None:
-    state, seen = CASES["drift of a port"]
+    state, seen = CASES["drift of a file"]
     assert plan_values(plan(state, seen))["resource_drift"] == [
         {
             "address": "instance.a",
             "type": "instance",
-            "reason": "port 8001 is held by pid 77 (sleep 1)",
+            "reason": "its weights on disk are not the ones it loaded; "
+            "`stop` and `start` take the new ones",
         }
     ]
     state, seen = CASES["removed"]

@@ -117,7 +117,18 @@ CASES: dict[str, tuple[Seen, Phase, str, str]] = {
         "ready, its second copy is stopped",
         "apply stops its second copy",
     ),
-    "drift": ((ONE, running(ONE, ports=holders(8001))), Phase.READY, HELD, ""),
+    "blocked, but it runs": (
+        (ONE, running(ONE, ports=holders(8001))),
+        Phase.READY,
+        f"{HELD}: stop it, or give a another `port`",
+        "apply tries again once that is mended",
+    ),
+    "drift": (
+        (ONE, observed(ONE, server(ONE, "a", files="1:2:3:4"))),
+        Phase.READY,
+        "its weights on disk are not the ones it loaded; `stop` and `start` take the new ones",
+        "",
+    ),
 }
 
 

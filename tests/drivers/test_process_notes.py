@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from waiting import PATIENCE_S
 
 from reconciler.core.words import InstanceName
 from reconciler.drivers import effects, processes
+from reconciler.drivers.clock import SystemClock
+from reconciler.drivers.processes import ServerProcesses
+from reconciler.errors import StateFolderError
 
 M = InstanceName("m")
 
@@ -165,3 +169,11 @@ def test_a_port_needs_no_route(rig: ProcessRig) -> None:
     rig.runtime.route(M, "127.0.0.1:8001")
     rig.runtime.unroute(M, "127.0.0.1:8001")
     assert not Path(rig.site.state).exists()
+
+
+def test_servers_of_another_state_folder_are_refused_not_doubled(rig: ProcessRig) -> None:
+    rig.start()
+    moved = replace(rig.site, state=f"{rig.site.state}/elsewhere/llm-reconcile/123456789abc")
+    with pytest.raises(StateFolderError, match="was started with the state folder") as hit:
+        ServerProcesses(moved, rig.environment, SystemClock()).list()
+    assert "XDG_STATE_HOME=" in hit.value.hint

@@ -160,9 +160,7 @@ def test_a_socket_left_behind_is_removed_first(rig: ProcessRig) -> None:
 
 def test_a_command_that_is_missing_is_said(rig: ProcessRig) -> None:
     launch = replace(rig.launch(), command=("/nowhere/llama-server",))
-    with pytest.raises(
-        EngineError, match="could not be started: /nowhere/llama-server: No such file"
-    ) as hit:
+    with pytest.raises(EngineError, match="not be started: /nowhere/llama-server: No such") as hit:
         rig.runtime.start(launch)
     assert hit.value.hint
     assert not Path(rig.site.pid_file(M)).exists()

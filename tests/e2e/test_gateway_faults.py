@@ -119,7 +119,7 @@ def test_port_changed_to_a_strangers(lab: Lab, stranger: Stranger) -> None:
     lab.apply()
     pids = lab.pids()
     lab.write({"a": {"port": stranger.port}, "b": {}})
-    done = lab.end(lab.begin_apply())
+    done = lab.apply(code=3)
     assert f"port {stranger.port} is held by pid {stranger.process.pid} (" in done.all
     assert lab.pids() == pids
     assert lab.complete("a").status == 200

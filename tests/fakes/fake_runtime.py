@@ -199,10 +199,12 @@ class FakeRuntime:
         if address.startswith("unix:"):
             self.routes[instance] = address
 
-    def unroute(self, instance: InstanceName, address: str) -> None:
+    def unroute(self, instance: InstanceName, address: str) -> bool:
         self._called("unroute", instance)
-        if self.routes.get(instance) == address:
-            del self.routes[instance]
+        if self.routes.get(instance) != address:
+            return False
+        del self.routes[instance]
+        return True
 
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
         self._called("forget", instance)
