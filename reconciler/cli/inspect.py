@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from reconciler.cli.verbs import (
     JsonOption,
     NoColorOption,
     RootOption,
+    interruptible,
     make_output,
     verb,
 )
@@ -36,6 +36,7 @@ from reconciler.core.status import (
     status_values,
 )
 from reconciler.core.words import InstanceName, ModelName, Phase
+from reconciler.drivers.base import Cancel
 from reconciler.errors import ExitCode, InvalidDesiredError, UsageError
 from reconciler.loop import Round, Wanted, look
 from reconciler.observe import observe_servers
@@ -176,15 +177,17 @@ def logs(
     tail = text.splitlines()[-lines:] if lines else []
     if tail:
         output.data("\n".join(tail))
-    if follow:
-        _follow(path, len(text.encode(errors="replace")))
-    return ExitCode.OK
+    if not follow:
+        return ExitCode.OK
+    with interruptible(output, say="") as interrupt:
+        _follow(path, len(text.encode(errors="replace")), interrupt.event)
+        return interrupt.code
 
 
-def _follow(path: Path, start: int) -> None:
+def _follow(path: Path, start: int, cancel: Cancel) -> None:
     """Print what is added, through rotations, until Ctrl-C."""
     position, inode = path.stat().st_size if start > path.stat().st_size else start, -1
-    while True:
+    while not cancel.is_set():
         try:
             with path.open("rb") as file:
                 seen = os.fstat(file.fileno())
@@ -200,7 +203,7 @@ def _follow(path: Path, start: int) -> None:
         if added:
             sys.stdout.write(added.decode(errors="replace"))
             sys.stdout.flush()
-        time.sleep(FOLLOW_POLL_S)
+        cancel.wait(FOLLOW_POLL_S)
 
 
 @verb

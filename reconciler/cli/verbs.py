@@ -44,6 +44,8 @@ AllowProtectedOption = Annotated[
 ]
 
 
+LEAVING = "Interrupted: finishing what has begun. Once more to leave at once."
+
 P = ParamSpec("P")
 
 
@@ -100,7 +102,7 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible(output: Output) -> Iterator[Interrupt]:
+def interruptible(output: Output, say: str = LEAVING) -> Iterator[Interrupt]:
     """While it lasts, Ctrl-C or TERM asks the run to end; the second time it ends at once."""
     interrupt = Interrupt()
 
@@ -114,7 +116,8 @@ def interruptible(output: Output) -> Iterator[Interrupt]:
             # Threads may be in the middle of anything; the next apply completes what is left.
             os._exit(interrupt.code)
         interrupt.event.set()
-        output.urgent("Interrupted: finishing what has begun. Once more to leave at once.")
+        if say:
+            output.urgent(say)
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
