@@ -11,10 +11,10 @@ from e2e import machine
 from e2e.client import ask_socket
 from e2e.lab import Lab, Nginx
 
-COUNT = 8
+COUNT = 20
 
 
-def eight(lab: Lab) -> dict[str, dict[str, Any]]:
+def many(lab: Lab) -> dict[str, dict[str, Any]]:
     models: dict[str, dict[str, Any]] = {
         f"m{number}": {"port": machine.free_port(), "params": {"ctx_size": 256, "parallel": 1}}
         for number in range(COUNT)
@@ -30,7 +30,7 @@ def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
 
 
 def test_edit_one_of_many(lab: Lab) -> None:
-    models = eight(lab)
+    models = many(lab)
     pids, nginx = lab.pids(), lab.nginx()
 
     models["m3"]["params"]["temp"] = 0.3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_programs import llama_server, real_engines
@@ -196,23 +198,31 @@ def test_plan_on_read_only_tree(lab: Lab) -> None:
 
 
 def test_run_and_logs_deleted(fakes: Lab) -> None:
-    """Identity lives on the processes: nothing restarts, a stream goes on."""
-    fakes.write({f"m{number}": {"args": {"fake-token-seconds": 0.01}} for number in range(4)})
+    """Identity lives on the processes: 20 servers are found again, 50 streams go on (BARS 10)."""
+    models: dict[str, dict[str, Any]] = {
+        f"m{number}": {"args": {"fake-token-seconds": 0.05, "fake-tokens": 100_000}}
+        for number in range(20)
+    }
+    fakes.write(models)
     fakes.apply()
     pids, nginx = fakes.pids(), fakes.nginx()
-    with fakes.stream("m1") as stream:
-        stream.take(3)
+    assert len(pids) == 20
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(fakes.stream(f"m{one % 20}")) for one in range(50)]
+        for stream in streams:
+            stream.take(2)
         shutil.rmtree(fakes.root / "run")
         shutil.rmtree(fakes.root / "logs")
         fakes.apply()
         assert fakes.phases() == dict.fromkeys(pids, "ready")
         assert fakes.pid_file("m1").read_text() == f"{pids['m1']}\n\n"
-        stream.take(50)
+        for stream in streams:
+            stream.take(20)
     assert fakes.pids() == pids
     assert fakes.nginx() == nginx
-    fakes.write({f"m{number}": {"args": {"fake-token-seconds": 0.01}} for number in range(3)})
+    del models["m3"], pids["m3"]
+    fakes.write(models)
     fakes.apply()
-    del pids["m3"]
     assert fakes.pids() == pids
 
 
