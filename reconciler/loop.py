@@ -34,6 +34,17 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a verb with names is about."""
+
+    models: frozenset[ModelName]
+    journal: Journal | None = None
+    """The journal as it will be, instead of as it is."""
+    restart: bool = False
+    """Replace their servers though nothing about them changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """One look at the machine and what it leads to."""
 
@@ -70,16 +81,17 @@ def look(
     site: Site,
     drivers: Drivers,
     allowed: Allowed,
-    only: frozenset[ModelName] | None = None,
-    journal: Journal | None = None,
+    scope: Scope | None = None,
 ) -> Round:
-    """Observe, plan and guard. Changes nothing. `journal`: as it will be, instead of as it is."""
+    """Observe, plan and guard. Changes nothing."""
     observed = observe(wanted.desired, drivers)
-    if journal is not None:
-        observed = replace(observed, journal=journal)
-    plan = make_plan(wanted.desired, site, observed, wanted.marks)
-    if only is not None:
-        plan = restrict(plan, only)
+    if scope is None:
+        plan = make_plan(wanted.desired, site, observed, wanted.marks)
+    else:
+        observed = replace(observed, journal=scope.journal or observed.journal)
+        again = scope.models if scope.restart else frozenset()
+        plan = make_plan(wanted.desired, site, observed, wanted.marks, again)
+        plan = restrict(plan, scope.models)
     return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
 
 

@@ -13,7 +13,7 @@ from launches import SITE
 from reconciler.core.guards import Allowed
 from reconciler.core.observed import FileStatus, Journal, LastExit, ObservedFiles, Suspension
 from reconciler.core.parse import SourceText, parse_desired
-from reconciler.core.plan import StartServer
+from reconciler.core.plan import StartServer, StopServer
 from reconciler.core.words import InstanceName, ModelName, ModelState, SpecHash
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.templates import load_templates
@@ -22,6 +22,7 @@ from reconciler.execute import Outcome, Progress, StepResult
 from reconciler.loop import (
     ApplyReport,
     Round,
+    Scope,
     Wanted,
     carry_out,
     look,
@@ -47,8 +48,8 @@ def wanted(models: str = MODELS, more: str = "gateway: false") -> Wanted:
 class Machine(FakeWorld):
     """A world with the verbs of the loop."""
 
-    def look(self, what: Wanted, only: frozenset[ModelName] | None = None) -> Round:
-        return look(what, SITE, self.drivers, Allowed(), only)
+    def look(self, what: Wanted, scope: Scope | None = None) -> Round:
+        return look(what, SITE, self.drivers, Allowed(), scope)
 
     def apply(self, what: Wanted, cancel: Cancel | None = None) -> ApplyReport:
         seen = self.look(what)
@@ -98,7 +99,7 @@ def test_what_is_blocked_is_no_step_but_not_converged(world: Machine) -> None:
 
 
 def test_only_some_models_can_be_looked_at(world: Machine) -> None:
-    seen = world.look(wanted(), only=frozenset({B}))
+    seen = world.look(wanted(), Scope(frozenset({B})))
     starts = [one.effect for one in seen.plan.steps if isinstance(one.effect, StartServer)]
     assert [one.launch.instance for one in starts] == ["b"]
 
@@ -106,9 +107,16 @@ def test_only_some_models_can_be_looked_at(world: Machine) -> None:
 def test_a_journal_to_be_is_planned_with(world: Machine) -> None:
     world.apply(wanted())
     to_be = suspended(world.state.read(), [A], 1.0, "by hand")
-    seen = look(wanted(), SITE, world.drivers, Allowed(), journal=to_be)
+    seen = world.look(wanted(), Scope(frozenset({A, B}), to_be))
     assert [one.address for one in seen.plan.steps] == ["instance.a"]
     assert world.state.read().suspended == {}
+
+
+def test_a_restart_replaces_what_has_not_changed(world: Machine) -> None:
+    world.apply(wanted())
+    seen = world.look(wanted(), Scope(frozenset({B}), restart=True))
+    assert [type(one.effect) for one in seen.plan.steps] == [StopServer, StartServer]
+    assert {one.address for one in seen.plan.steps} == {"instance.b"}
 
 
 def test_down_wants_nothing_but_keeps_how_to_stop(world: Machine) -> None:
@@ -219,7 +227,7 @@ def test_pid_files_follow_a_port_that_changes_without_a_restart(
 def test_a_look_at_some_tidies_only_those(world: Machine) -> None:
     world.apply(wanted())
     world.runtime.pid_files.clear()
-    seen = world.look(wanted(), only=frozenset({B}))
+    seen = world.look(wanted(), Scope(frozenset({B})))
     carry_out(wanted(), seen, world.drivers, world.told.append, world.cancel())
     assert sorted(world.runtime.pid_files) == ["b"]
 

@@ -1,4 +1,4 @@
-"""The verbs of an operator: stop (a suspension that every plan shows) and start (its end).
+"""The verbs of an operator: stop (a suspension that every plan shows), start (its end), restart.
 
 In: names. Out: what was stopped or started. They touch the named models only; what else differs
 from the desired file is left to apply.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -28,11 +29,13 @@ from reconciler.cli.verbs import (
     verb,
 )
 from reconciler.core.guards import Allowed
+from reconciler.core.observed import Journal
 from reconciler.core.present import plan_text
-from reconciler.core.resolve import model_of
+from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.words import InstanceName, ModelName
+from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, RefusedError, UsageError
-from reconciler.loop import Wanted, carry_out, look, resumed, suspended
+from reconciler.loop import Scope, Wanted, carry_out, look, resumed, suspended
 from reconciler.observe import settle
 
 NameArgument = Annotated[
@@ -41,6 +44,14 @@ NameArgument = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="All models.")]
 _MANY = 2**31
 """Stopping is what was asked for: only `protect` still stands in its way."""
+
+
+class Verb(StrEnum):
+    """What is asked for."""
+
+    STOP = "stop"
+    START = "start"
+    RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +63,14 @@ class Request:
     all_models: bool
     allowed: Allowed
     lock_timeout: float
-    stop_reason: str | None
-    """None: start. Else stop, with what the operator said, if anything."""
+    verb: Verb
+    reason: str = ""
+    """What the operator said of a stop."""
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    for function in (stop, start):
+    for function in (stop, start, restart):
         app.command()(function)
 
 
@@ -81,7 +93,7 @@ def stop(
     workspace = open_root(root, os.environ)
     wanted = read_or_nothing(workspace, output)
     allowed = Allowed(_MANY, frozenset(allow_protected or ()), switch_file=True)
-    request = Request(wanted, name, all_models, allowed, lock_timeout, stop_reason=reason)
+    request = Request(wanted, name, all_models, allowed, lock_timeout, Verb.STOP, reason)
     return _reconcile(workspace, request, output)
 
 
@@ -102,7 +114,30 @@ def start(
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
     wanted = Wanted(parsed.desired, parsed.marks)
-    request = Request(wanted, name, all_models, Allowed(), lock_timeout, stop_reason=None)
+    request = Request(wanted, name, all_models, Allowed(), lock_timeout, Verb.START)
+    return _reconcile(workspace, request, output)
+
+
+@verb
+def restart(
+    name: NameArgument = None,
+    all_models: AllOption = False,
+    root: RootOption = None,
+    no_color: NoColorOption = False,
+    quiet: QuietOption = False,
+    allow_protected: AllowProtectedOption = None,
+    lock_timeout: LockTimeoutOption = 10.0,
+) -> ExitCode:
+    """Replace a model's servers by new ones.
+
+    By its `rollout`: stop first, or with `surge` the new one first. Waits until they are ready.
+    """
+    output = make_output(no_color=no_color, quiet=quiet)
+    workspace = open_root(root, os.environ)
+    parsed = workspace.parse()
+    wanted = Wanted(parsed.desired, parsed.marks)
+    allowed = Allowed(_MANY, frozenset(allow_protected or ()))
+    request = Request(wanted, name, all_models, allowed, lock_timeout, Verb.RESTART)
     return _reconcile(workspace, request, output)
 
 
@@ -113,11 +148,9 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         settle(drivers, interrupt.event)
         live = {model_of(server.instance) for server in drivers.runtime.list()}
         models = _meant(request, live)
-        journal = resumed(drivers.state.read(), models)
-        if request.stop_reason is not None:
-            since = drivers.clock.now()
-            journal = suspended(drivers.state.read(), models, since, request.stop_reason)
-        seen = look(wanted, workspace.site, drivers, request.allowed, models, journal)
+        journal = _journal(request, models, drivers)
+        scope = Scope(models, journal, restart=request.verb is Verb.RESTART)
+        seen = look(wanted, workspace.site, drivers, request.allowed, scope)
         if seen.guards:
             flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
             raise RefusedError(
@@ -129,18 +162,48 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         drivers.state.write(journal)
         report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
         code = finish(wanted.desired, report, output, interrupt)
-        if request.stop_reason is not None and code is ExitCode.OK:
+        if request.verb is Verb.STOP and code is ExitCode.OK:
             again = "--all" if request.all_models else request.name
             output.talk(f"Stopped until `llm-reconcile start {again}`.")
         return code
+
+
+def _journal(request: Request, models: frozenset[ModelName], drivers: Drivers) -> Journal:
+    """The journal as the verb leaves it."""
+    journal = drivers.state.read()
+    match request.verb:
+        case Verb.STOP:
+            return suspended(journal, models, drivers.clock.now(), request.reason)
+        case Verb.START:
+            return resumed(journal, models)
+        case Verb.RESTART:
+            stopped = sorted(models & journal.suspended.keys())
+            if stopped and not request.all_models:
+                hint = f"`llm-reconcile start {stopped[0]}` starts it again"
+                raise UsageError(f"{stopped[0]} is stopped", hint=hint)
+            return journal
 
 
 def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:
     desired, name = request.wanted.desired, request.name
     if request.all_models == (name is not None):
         raise UsageError("name a model, or say --all")
+    runnable = {
+        ModelName(key)
+        for key, model in desired.models.items()
+        if instance_names(ModelName(key), model)
+    }
+    if request.verb is Verb.STOP:
+        # What runs can be stopped, whatever the file says of it.
+        named = model_of(InstanceName(name)) if name else None
+        everything = frozenset({*live, *(ModelName(key) for key in desired.models)})
+        if named is None:
+            return everything
+        return frozenset({named if named in live else known_model(named, desired)})
     if name is None:
-        return frozenset({*live, *(ModelName(one) for one in desired.models)})
-    if model_of(InstanceName(name)) in live:
-        return frozenset({model_of(InstanceName(name))})
-    return frozenset({known_model(name, desired)})
+        return frozenset(runnable)
+    model = known_model(name, desired)
+    if model not in runnable:
+        hint = "let the file say `state: running` and at least one replica, then apply"
+        raise UsageError(f"the file does not want {model} to run", hint=hint)
+    return frozenset({model})

@@ -38,7 +38,7 @@ from reconciler.core.status import (
 from reconciler.core.words import InstanceName, ModelName, Phase
 from reconciler.drivers.base import Cancel
 from reconciler.errors import ExitCode, InvalidDesiredError, UsageError
-from reconciler.loop import Round, Wanted, look
+from reconciler.loop import Round, Scope, Wanted, look
 from reconciler.observe import observe_servers
 
 FOLLOW_POLL_S = 0.2
@@ -76,10 +76,10 @@ def status(
     except InvalidDesiredError:
         _live_only(workspace, output)
         raise
-    only = frozenset({known_model(name, parsed.desired)}) if name else None
+    scope = Scope(frozenset({known_model(name, parsed.desired)})) if name else None
     drivers = workspace.drivers(parsed.desired)
     wanted = Wanted(parsed.desired, parsed.marks)
-    seen = look(wanted, workspace.site, drivers, Allowed(), only)
+    seen = look(wanted, workspace.site, drivers, Allowed(), scope)
     if json:
         output.document(status_values(parsed.desired, seen.observed, seen.plan))
     else:

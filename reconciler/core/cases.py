@@ -6,7 +6,7 @@ Of several live copies one is kept, the others are extras; nothing here plans a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.core.decide import Decision, Wish, decide
 from reconciler.core.desired import DesiredState
@@ -29,6 +29,8 @@ class Case:
     """Further live copies: left by a surge or a run that was cut."""
     rest_reason: str
     """Why it should not run, when it should not."""
+    restart: bool = False
+    """An operator asked for a new process, whatever its spec."""
 
     @property
     def model_name(self) -> ModelName:
@@ -41,6 +43,7 @@ class Case:
         wish = Wish.RUN if self.wanted else Wish.REST
         phase = self.keep.phase if self.keep else Phase.ABSENT
         same = bool(self.wanted and self.keep and self.keep.spec == self.wanted.spec.hash)
+        same = same and not self.restart
         found = decide(wish, phase, same_spec=same)
         if found is Decision.NOTHING and self.keep and not self.keep.routed:
             return Decision.AWAIT
@@ -65,14 +68,19 @@ class Case:
         )
 
 
-def make_cases(desired: DesiredState, observed: ObservedState) -> tuple[Case, ...]:
+def make_cases(
+    desired: DesiredState, observed: ObservedState, restart: frozenset[ModelName] = frozenset()
+) -> tuple[Case, ...]:
     """All instances that are wanted or live, sorted by name."""
     wanted = {instance.name: instance for instance in resolve(desired, observed.files)}
     live: dict[InstanceName, list[ObservedServer]] = {}
     for server in observed.servers:
         live.setdefault(server.instance, []).append(server)
     return tuple(
-        _case(name, wanted.get(name), live.get(name, []), desired, observed)
+        replace(
+            _case(name, wanted.get(name), live.get(name, []), desired, observed),
+            restart=model_of(name) in restart,
+        )
         for name in sorted(wanted.keys() | live.keys())
     )
 

@@ -49,12 +49,19 @@ DEFAULT_GRACE_S = 30.0
 
 
 def make_plan(
-    desired: DesiredState, site: Site, observed: ObservedState, marks: Marks | None = None
+    desired: DesiredState,
+    site: Site,
+    observed: ObservedState,
+    marks: Marks | None = None,
+    restart: frozenset[ModelName] = frozenset(),
 ) -> Plan:
-    """Plan everything. Deterministic: equal input gives an equal plan."""
+    """Plan everything. Deterministic: equal input gives an equal plan.
+
+    `restart`: models whose servers are replaced though nothing about them changed.
+    """
     draft = Draft()
     _plan_files(draft, desired, observed)
-    cases = make_cases(desired, observed)
+    cases = make_cases(desired, observed, restart)
     blocked = find_obstacles(cases, desired, observed, marks or {})
     gateway = wanted_gateway(desired, site, observed, staying_ports(cases, blocked))
     if gateway and gateway.blocked:
@@ -219,6 +226,8 @@ def _plan_start(
         details = differences.replacement(keep, wanted.model, wanted.spec, files.path)
         if keep.phase is Phase.STOPPING:
             reason, details = "it is stopping", ()
+        elif keep.spec == wanted.spec.hash:
+            reason, details = "a restart was asked for", ()
     slot = "b" if case.surges and keep and keep.slot == "a" else "a"
     launch = _launch(wanted, site, observed, slot)
     address = f"instance.{case.name}"
@@ -265,7 +274,7 @@ def _file_drift(server: ObservedServer, files: ObservedFiles) -> str:
     """A file of `source.path` that was replaced in place is reported, never acted upon."""
     if not server.files or not files.identity or server.files == files.identity:
         return ""
-    return "its weights on disk are not the ones it loaded; `stop` and `start` take the new ones"
+    return "its weights on disk are not the ones it loaded; `restart` takes the new ones"
 
 
 def restrict(plan: Plan, models: frozenset[ModelName]) -> Plan:

@@ -331,6 +331,15 @@ def _values(
     }
 
 
+@pytest.mark.parametrize(("rollout", "action"), [("recreate", "-/+"), ("surge", "+/-")])
+def test_a_restart_replaces_by_the_rollout_and_says_so(rollout: str, action: str) -> None:
+    state = desired({"a": {"rollout": rollout}, "b": {}})
+    made = make_plan(state, SITE, running(state), restart=frozenset({ModelName("a")}))
+    line = plan_text(made).splitlines()[0]
+    assert line.split() == [action, "instance.a", *["a", "restart", "was", "asked", "for"]]
+    assert {step.address for step in made.steps} == {"instance.a"}
+
+
 def test_json_tells_drift_blocks_and_guards() -> None:
     state, seen = CASES["drift of a file"]
     assert plan_values(plan(state, seen))["resource_drift"] == [
@@ -338,7 +347,7 @@ def test_json_tells_drift_blocks_and_guards() -> None:
             "address": "instance.a",
             "type": "instance",
             "reason": "its weights on disk are not the ones it loaded; "
-            "`stop` and `start` take the new ones",
+            "`restart` takes the new ones",
         }
     ]
     state, seen = CASES["removed"]

@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Seen, Phase, str, str]] = {
     "drift": (
         (ONE, observed(ONE, server(ONE, "a", files="1:2:3:4"))),
         Phase.READY,
-        "its weights on disk are not the ones it loaded; `stop` and `start` take the new ones",
+        "its weights on disk are not the ones it loaded; `restart` takes the new ones",
         "",
     ),
 }

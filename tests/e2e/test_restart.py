@@ -1,0 +1,52 @@
+"""restart: a new process of the same launch, for the named model only."""
+
+from __future__ import annotations
+
+from e2e.lab import Lab
+
+
+def test_restart_replaces_the_named_model_only(lab: Lab) -> None:
+    lab.write({"a": {}, "b": {"rollout": "surge"}, "c": {}})
+    lab.apply()
+    pids, nginx = lab.pids(), lab.nginx()
+    done = lab.run("restart", "a")
+    assert "a restart was asked for" in done.out
+    now = lab.pids()
+    assert now["a"] != pids["a"]
+    assert (now["b"], now["c"]) == (pids["b"], pids["c"])
+    assert "+/- instance.b" in lab.run("restart", "b").out
+    assert lab.pids()["b"] != pids["b"]
+    assert lab.nginx() == nginx
+    assert lab.complete("a").status == 200
+    assert lab.complete("b").status == 200
+    before = lab.pids()
+    lab.run("restart", "--all")
+    assert not set(lab.pids().values()) & set(before.values())
+    assert "No changes." in lab.plan().out
+
+
+def test_restart_takes_a_file_that_was_replaced_in_place(lab: Lab) -> None:
+    own = lab.root / "own.gguf"
+    own.write_bytes(lab.weights.read_bytes())
+    lab.write({"a": {"source": {"path": "own.gguf"}}, "b": {}})
+    lab.apply()
+    own.unlink()
+    own.write_bytes(lab.weights.read_bytes())
+    assert "not the ones it loaded" in lab.plan().out
+    lab.run("restart", "a")
+    assert "No changes." in lab.plan().out
+
+
+def test_what_cannot_be_restarted_is_said_and_left_alone(lab: Lab) -> None:
+    lab.write({"a": {}, "gold": {"protect": True}, "rest": {"state": "present"}})
+    lab.apply()
+    lab.run("stop", "a")
+    pids = lab.pids()
+    assert "llm-reconcile start a" in lab.run("restart", "a", code=1).err
+    assert "does not want rest to run" in lab.run("restart", "rest", code=1).err
+    assert "does not want rest to run" in lab.run("start", "rest", code=1).err
+    assert "did you mean gold" in lab.run("restart", "golt", code=1).err
+    assert "--allow-protected gold" in lab.run("restart", "gold", code=4).err
+    assert lab.pids() == pids
+    lab.run("restart", "gold", "--allow-protected", "gold")
+    assert lab.pids()["gold"] != pids["gold"]
