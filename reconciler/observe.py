@@ -58,7 +58,7 @@ def observe(desired: DesiredState, drivers: Drivers) -> ObservedState:
         nginx=nginx,
         nginx_reason=nginx_reason,
         ports=drivers.ports.holders(_ports(desired), _ours(servers, gateway)),
-        files=_files(desired, drivers, servers),
+        files=observe_files(desired, drivers, servers),
         engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
         journal=drivers.state.read(),
         disk_free_bytes=drivers.files.disk_free(),
@@ -80,9 +80,10 @@ def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
     )
 
 
-def _files(
+def observe_files(
     desired: DesiredState, drivers: Drivers, servers: tuple[ObservedServer, ...]
 ) -> Mapping[ModelName, ObservedFiles]:
+    """How the files of all models stand that are not `absent`."""
     loaded: dict[ModelName, set[str]] = {}
     for server in servers:
         loaded.setdefault(model_of(server.instance), set()).add(server.files)

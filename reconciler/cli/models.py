@@ -1,0 +1,66 @@
+"""The verb that shows what the file names: list.
+
+In: the desired file of this root. Out: a table or JSON on stdout. It takes no lock and changes
+nothing; of files that are not here it asks the hub their size.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import typer
+
+from reconciler.app import open_root
+from reconciler.cli.output import table
+from reconciler.cli.verbs import JsonOption, NoColorOption, RootOption, make_output, verb
+from reconciler.core.listing import ModelRow, model_rows
+from reconciler.core.observed import FileStatus
+from reconciler.core.present import human_bytes
+from reconciler.core.words import ModelState
+from reconciler.errors import ExitCode
+from reconciler.observe import observe_files
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the app."""
+    app.command("list")(list_models)
+
+
+@verb
+def list_models(
+    root: RootOption = None, json: JsonOption = False, no_color: NoColorOption = False
+) -> ExitCode:
+    """The models of the file: quants, sizes, and what is on disk."""
+    output = make_output(no_color=no_color, json=json)
+    workspace = open_root(root, os.environ)
+    desired = workspace.parse().desired
+    rows = model_rows(desired, observe_files(desired, workspace.drivers(desired), ()))
+    if json:
+        output.document({"models": [asdict(row) for row in rows]})
+        return ExitCode.OK
+    header = ("NAME", "STATE", "QUANT", "SIZE", "ON DISK", "PORT", "ALIASES", "SOURCE")
+    output.data(table(header, [_cells(row) for row in rows]))
+    for row in rows:
+        others = [f"{name} ({human_bytes(size)})" for name, size in row.quants.items()]
+        if others:
+            output.data(f"{row.name} has {', '.join(others)}.")
+        if row.reason:
+            output.data(f"{row.name}: {row.reason}.")
+    return ExitCode.OK
+
+
+_ON_DISK = {FileStatus.PRESENT: "yes", FileStatus.MISSING: "no", FileStatus.BAD: "bad"}
+
+
+def _cells(row: ModelRow) -> tuple[str, ...]:
+    return (
+        row.name,
+        row.state,
+        row.quant or "-",
+        human_bytes(row.size_bytes) if row.size_bytes else "-",
+        "-" if row.state is ModelState.ABSENT else _ON_DISK.get(row.on_disk, "not known"),
+        str(row.port or "-"),
+        ",".join(row.aliases) or "-",
+        row.source,
+    )
