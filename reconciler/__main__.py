@@ -1,8 +1,27 @@
-"""`python -m reconciler`: the same program as the `llm-reconcile` command.
+"""The `llm-reconcile` command, and `python -m reconciler`.
 
-In: argv. Out: an exit code. It only calls `cli.main`.
+In: argv. Out: an exit code. It only calls `cli.main`, after it has made sure that Ctrl-C during
+the imports is no traceback, and that stdout and stderr are there to be written to.
 """
 
-from reconciler.cli.main import main
+import importlib
+import os
+import signal
+import sys
 
-main()
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - kept open
+    command_line = importlib.import_module("reconciler.cli.main")
+    signal.signal(signal.SIGINT, before)
+    command_line.main()
+
+
+if __name__ == "__main__":
+    main()

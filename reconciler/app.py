@@ -22,6 +22,7 @@ from reconciler.drivers.desired_files import (
     find_root,
     only_desired,
     read_sources,
+    refuse_another_user,
     root_from_here,
     shown,
 )
@@ -63,6 +64,7 @@ class Workspace:
         """
         state = StateFolder(self.site.state)
         state.check()
+        refuse_another_user(self.root)
         clock = SystemClock()
         store = str(self.root / desired.store)
         hub = Hub(
@@ -134,7 +136,11 @@ def open_root(root: Path | None, environment: Mapping[str, str]) -> Workspace:
     """
     if root is not None and not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
-    folder = root.resolve() if root else root_from_here(Path.cwd())
+
+    def is_known(one: Path) -> bool:
+        return StateFolder(state_folder(str(one), environment)).read().desired is not None
+
+    folder = root.resolve() if root else root_from_here(Path.cwd(), is_known)
     journal = StateFolder(state_folder(str(folder), environment)).read()
     return _workspace(folder, only_desired(folder, journal.desired), environment)
 

@@ -225,20 +225,21 @@ class _Worker:
                 told = self._elapsed()
                 self._tell("loading" if health is Health.LOADING else f"waiting ({health})")
             if self._cancel.wait(pause):
-                raise InterruptedRunError("interrupted while it loads; it goes on loading")
+                raise InterruptedRunError("interrupted while it was waited for; it runs on")
             pause = min(pause * 1.5, POLL_LONGEST_S)
 
     def _stop(self, effect: StopServer) -> None:
         """Out of nginx, drain, TERM, grace, KILL of the group; then tidy up."""
         runtime, server = self._drivers.runtime, effect.server
         unrouted = effect.unroute and runtime.unroute(effect.instance, effect.address)
+        drained = False
         try:
             self._drain(effect)
-        except InterruptedRunError:
+            drained = True
+        finally:
             # Not a surge's old copy: there the route leads to the new one already.
-            if unrouted:
+            if unrouted and not drained:
                 runtime.route(effect.instance, effect.address)
-            raise
         self._tell("stopping")
         runtime.signal_stop(server, effect.instance, effect.slot)
         # From here on it must end: a cancelled wait would leave a server that serves nobody.

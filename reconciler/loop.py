@@ -6,6 +6,7 @@ happen) and an `ApplyReport` (what did). It prints nothing and asks nobody; `cli
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, ModelState
 from reconciler.drivers.base import Cancel, Drivers
-from reconciler.errors import Diagnostic
+from reconciler.errors import Diagnostic, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
 from reconciler.observe import observe
 
@@ -42,6 +43,8 @@ class Scope:
     """The journal as it will be, instead of as it is."""
     restart: bool = False
     """Replace their servers though nothing about them changed."""
+    gateway: bool = True
+    """Start nginx too, where it does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def look(
         observed = replace(observed, journal=scope.journal or observed.journal)
         again = scope.models if scope.restart else frozenset()
         plan = make_plan(wanted.desired, site, observed, wanted.marks, again)
-        plan = restrict(plan, scope.models)
+        plan = restrict(plan, scope.models, gateway=scope.gateway)
     return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
 
 
@@ -103,10 +106,12 @@ def carry_out(
         _tidy(wanted, seen, drivers)
         return ApplyReport((), seen.plan.blocked)
     results = execute(seen.plan, drivers, report, cancel)
-    _tidy(wanted, seen, drivers)
-    journal = _with_exits(drivers.state.read(), results, drivers.clock.now())
-    drivers.state.write(journal)
-    _publish(wanted, drivers, seen.observed)
+    # What is only for people must not turn a run that worked into one that failed.
+    with contextlib.suppress(OSError, StateFolderError):
+        _tidy(wanted, seen, drivers)
+        journal = _with_exits(drivers.state.read(), results, drivers.clock.now())
+        drivers.state.write(journal)
+        _publish(drivers, seen.observed)
     return ApplyReport(results, seen.plan.blocked)
 
 
@@ -171,7 +176,7 @@ def _with_exits(journal: Journal, results: tuple[StepResult, ...], now: float) -
     return replace(journal, last_exits=exits)
 
 
-def _publish(wanted: Wanted, drivers: Drivers, before: ObservedState) -> None:
+def _publish(drivers: Drivers, before: ObservedState) -> None:
     """Tell the gateway's /api/models what it cannot ask the servers."""
     sizes = {name: files.size for name, files in before.files.items()}
     drivers.gateway.publish(
@@ -183,6 +188,5 @@ def _publish(wanted: Wanted, drivers: Drivers, before: ObservedState) -> None:
                 "reason": None,
             }
             for server in drivers.runtime.list()
-            if model_of(server.instance) in wanted.desired.models
         }
     )

@@ -94,7 +94,7 @@ def test_a_start_is_interrupted_but_not_its_server(run: Run) -> None:
     steps = start_step(1, make_launch("m")), start_step(2, make_launch("next"), 1)
     results = run.execute(*steps, cancel=run.world.cancel(after=5))
     assert [(one.outcome, one.reason) for one in results] == [
-        (Outcome.CANCELLED, "interrupted while it loads; it goes on loading"),
+        (Outcome.CANCELLED, "interrupted while it was waited for; it runs on"),
         (Outcome.CANCELLED, "interrupted before it began"),
     ]
     assert 5 <= results[0].seconds < 6

@@ -211,13 +211,19 @@ def perform(run: Run, output: Output) -> ExitCode:
         with interrupt.asking():
             allowed = _approval(run, seen)
         with run.drivers.state.run_lock(run.lock_timeout):
+            settle(run.drivers, interrupt.event)
             again = _look(replace(run, allowed=allowed))
-            if again.plan != seen.plan:
+            if again.plan != seen.plan or again.guards or _has_changed(run):
                 raise RefusedError(
                     "the machine or the file changed while the question stood; nothing was done",
                     hint="run it again to see the new plan",
                 )
             return _carry_out(run, again, output, interrupt)
+
+
+def _has_changed(run: Run) -> bool:
+    """Whether the file is another one than was shown; `down` does not hang on it."""
+    return not run.why and run.workspace.parse().desired != run.wanted.desired
 
 
 def _look(run: Run) -> Round:
@@ -228,7 +234,7 @@ def _look(run: Run) -> Round:
 def _show(seen: Round, run: Run, output: Output) -> None:
     if output.json:
         output.event(event="plan", **plan_document(seen, run.workspace, run.wanted.warnings))
-    elif not (output.quiet and seen.plan.is_noop):
+    elif not output.quiet or not run.yes:
         output.plan(plan_text(seen.plan, seen.guards))
 
 
@@ -269,7 +275,7 @@ def finish(
         output.talk("Interrupted. The next apply completes what is left.")
         return interrupt.code
     if not report.converged:
-        output.talk("\nNot all is as wanted. Mend the above and apply again.")
+        output.say("\nNot all is as wanted. Mend the above, then do it again.")
         return ExitCode.NOT_CONVERGED
     if report.started and not output.json:
         if desired.gateway:

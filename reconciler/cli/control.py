@@ -16,7 +16,7 @@ import typer
 from reconciler.app import Workspace, open_root
 from reconciler.cli.apply import finish, read_or_nothing
 from reconciler.cli.inspect import known_model
-from reconciler.cli.output import Output
+from reconciler.cli.output import YELLOW, Output
 from reconciler.cli.reporting import Reporter
 from reconciler.cli.verbs import (
     AllowProtectedOption,
@@ -34,7 +34,7 @@ from reconciler.core.present import plan_text
 from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.words import InstanceName, ModelName
 from reconciler.drivers.base import Drivers
-from reconciler.errors import ExitCode, RefusedError, UsageError
+from reconciler.errors import ExitCode, RefusedError, StateFolderError, UsageError
 from reconciler.loop import Scope, Wanted, carry_out, look, resumed, suspended
 from reconciler.observe import settle
 
@@ -149,23 +149,42 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         live = {model_of(server.instance) for server in drivers.runtime.list()}
         models = _meant(request, live)
         journal = _journal(request, models, drivers)
-        scope = Scope(models, journal, restart=request.verb is Verb.RESTART)
+        asked = request.verb
+        scope = Scope(models, journal, asked is Verb.RESTART, gateway=asked is not Verb.STOP)
         seen = look(wanted, workspace.site, drivers, request.allowed, scope)
         if seen.guards:
             flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
             raise RefusedError(
                 "; ".join(guard.message for guard in seen.guards),
-                hint=f"if that is what you want, add: {flags}" if flags else "",
+                hint=_hint(request.verb, workspace.site.desired, flags),
             )
         if not output.quiet:
             output.plan(plan_text(seen.plan))
-        drivers.state.write(journal)
+        _remember(journal, request.verb, drivers, output)
         report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
         code = finish(wanted.desired, report, output, interrupt)
         if request.verb is Verb.STOP and code is ExitCode.OK:
             again = "--all" if request.all_models else request.name
             output.talk(f"Stopped until `llm-reconcile start {again}`.")
         return code
+
+
+def _remember(journal: Journal, verb: Verb, drivers: Drivers, output: Output) -> None:
+    """Note the verb; a full disk must not keep anybody from stopping a server."""
+    try:
+        drivers.state.write(journal)
+    except StateFolderError as error:
+        if verb is not Verb.STOP:
+            raise
+        output.say(f"warning: {error.message}: the next apply will start it again", YELLOW)
+
+
+def _hint(verb: Verb, desired: str, flags: str) -> str:
+    if not flags:
+        return ""
+    if verb is Verb.START:
+        return f"`llm-reconcile apply {desired} {flags}` lets it through, with all else in the file"
+    return f"if that is what you want, add: {flags}"
 
 
 def _journal(request: Request, models: frozenset[ModelName], drivers: Drivers) -> Journal:
@@ -188,6 +207,11 @@ def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:
     desired, name = request.wanted.desired, request.name
     if request.all_models == (name is not None):
         raise UsageError("name a model, or say --all")
+    if name is not None and name != model_of(InstanceName(name)):
+        hint = f"name the model: {model_of(InstanceName(name))}"
+        raise UsageError(
+            f"{name} is one instance of a model; they stop and start together", hint=hint
+        )
     runnable = {
         ModelName(key)
         for key, model in desired.models.items()

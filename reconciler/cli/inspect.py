@@ -31,6 +31,7 @@ from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.status import (
     InstanceRow,
     gateway_phase,
+    gateway_trouble,
     instance_rows,
     is_converged,
     status_values,
@@ -118,7 +119,9 @@ def _status_text(desired: DesiredState, seen: Round, path: str, now: float, outp
             output.data(f"{row.name}: {row.next}.")
     listen = f" on http://{desired.gateway.listen}" if desired.gateway else ""
     if desired.gateway or seen.observed.gateway.master:
-        output.data(f"Gateway: {gateway_phase(seen.observed, seen.plan)}{listen}")
+        trouble = gateway_trouble(seen.plan)
+        where = f", not as wanted: {trouble}" if trouble else listen
+        output.data(f"Gateway: {gateway_phase(seen.observed, seen.plan)}{where}")
     if is_converged(seen.plan):
         output.data(f"The machine matches {path}.")
     else:
@@ -173,14 +176,15 @@ def logs(
         if InstanceName(name) not in known and known:
             raise UsageError(f"no instance is called {name}", hint=f"there are: {', '.join(known)}")
         raise UsageError(f"{name} has no log yet", hint="it was never started here: apply first")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    tail = text.splitlines()[-lines:] if lines else []
+    content = path.read_bytes()
+    tail = content.decode(errors="replace").split("\n")
+    tail = (tail[:-1] if tail[-1] == "" else tail)[-lines:] if lines else []
     if tail:
         output.data("\n".join(tail))
     if not follow:
         return ExitCode.OK
     with interruptible(output, say="") as interrupt:
-        _follow(path, len(text.encode(errors="replace")), interrupt.event)
+        _follow(path, len(content), interrupt.event)
         return interrupt.code
 
 

@@ -52,9 +52,12 @@ class Output:
             self.data(json.dumps(values, ensure_ascii=False))
 
     def talk(self, text: str, colour: str = "") -> None:
+        """Write a line to stderr, unless it is to be quiet."""
+        if not self.quiet:
+            self.say(text, colour)
+
+    def say(self, text: str, colour: str = "") -> None:
         """Write a line to stderr, above the progress line if there is one."""
-        if self.quiet:
-            return
         with self._lock:
             self._clear()
             sys.stderr.write(f"{self.paint(text, colour, terminal=sys.stderr.isatty())}\n")

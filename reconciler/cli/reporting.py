@@ -6,6 +6,7 @@ It must not slow the run: it prints, and asks nothing.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 
@@ -20,6 +21,7 @@ from reconciler.core.plan import (
     StopServer,
 )
 from reconciler.core.present import human_seconds
+from reconciler.core.text import printable
 from reconciler.execute import Outcome, Progress, StepResult
 from reconciler.loop import ApplyReport
 
@@ -46,7 +48,14 @@ class Reporter:
         self._lock = threading.Lock()
 
     def __call__(self, event: Progress | StepResult) -> None:
-        """Show one event; called from the steps' threads."""
+        """Show one event; called from the steps' threads.
+
+        A reader that has gone (`| head`) must not end a step in the middle of its effect.
+        """
+        with contextlib.suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: Progress | StepResult) -> None:
         if self._output.json:
             self._json(event)
         elif isinstance(event, StepResult):
@@ -108,10 +117,10 @@ def tell_end(report: ApplyReport, output: Output) -> None:
     for result in report.failed:
         if result.outcome is not Outcome.FAILED:
             continue
-        output.talk(f"\n{result.step.address}: {result.reason}", RED)
+        output.say(f"\n{result.step.address}: {result.reason}", RED)
         if result.hint:
-            output.talk(f"  {result.hint}")
+            output.say(f"  {result.hint}")
         for line in result.log_tail.splitlines()[-10:]:
-            output.talk(f"  | {line}")
+            output.say(f"  | {printable(line)}")
     for change in report.blocked:
-        output.talk(f"\n{change.address} is blocked: {change.blocked}", RED)
+        output.say(f"\n{change.address} is blocked: {change.blocked}", RED)

@@ -10,7 +10,7 @@ import functools
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,8 +67,11 @@ def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
         except ReconcileError as error:
             output.error(error)
             code = error.exit_code
-        except BrokenPipeError:
-            # The reader of our output has gone (`| head`); let no flush at exit complain either.
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                said = error.strerror or str(error)
+                output.error(ReconcileError(f"{error.filename or 'the output'}: {said}"))
+            # The reader has gone (`| head`), or its disk is full: let no flush at exit complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = ExitCode.ERROR
         except Exception as error:
@@ -83,11 +86,33 @@ def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
     return run
 
 
+class Flag:
+    """A `Cancel` that a signal handler may set: unlike an Event it has no lock to deadlock on."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask the run to end."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether it was asked to."""
+        return self._is_set
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep in short slices; True as soon as the run is to end."""
+        deadline = time.monotonic() + timeout
+        while not self._is_set and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+        return self._is_set
+
+
 class Interrupt:
     """A run's cancel signal, and which exit code it means."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self.event = Flag()
         self.code = ExitCode.INTERRUPTED
         self.is_asking = False
 

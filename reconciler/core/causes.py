@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from signal import Signals
 
+from reconciler.core.text import printable
+
 _SIGKILL = -9
 
 
@@ -47,7 +49,7 @@ def explain(code: int | None, log_tail: str) -> Cause:
     for pattern, reason in _KNOWN:
         match = pattern.search(log_tail)
         if match:
-            return Cause(reason.format(**match.groupdict()), final=True)
+            return Cause(printable(reason.format(**match.groupdict())), final=True)
     if code == _SIGKILL:
         return Cause("killed by SIGKILL, perhaps for lack of memory", final=False)
     if code == 0:

@@ -180,6 +180,10 @@ FlagValue = bool | str | tuple[str, ...]
 """A flag's value as written: true/false, text (numbers stay as written), or several texts."""
 
 
+DEFAULT_COMMAND = "llama-server"
+"""With `kind: auto` any other command is a wish: the embedded engine is no answer to it."""
+
+
 class _Base(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -188,7 +192,7 @@ class Engine(_Base):
     """Which program serves the models."""
 
     kind: EngineKind = Field(EngineKind.AUTO, strict=False, json_schema_extra=RESTART)
-    command: Command = Field("llama-server", json_schema_extra=RESTART)
+    command: Command = Field(DEFAULT_COMMAND, json_schema_extra=RESTART)
 
 
 class Tls(_Base):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from reconciler.core.desired import Engine, FlagValue, Model
+from reconciler.core.desired import DEFAULT_COMMAND, Engine, FlagValue, Model
 from reconciler.core.observed import ObservedEngine
 from reconciler.core.words import EngineKind, ModelName, SpecHash
 
@@ -61,14 +61,19 @@ PASSED_ENVIRONMENT = (
 SET_ENVIRONMENT = ("XDG_CONFIG_HOME",)
 """Variables that we set on every server: an empty folder, so that no ambient config leaks in."""
 
-# One PEM block or key=value secret is enough to hurt: mask by the variable's name.
-_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
-MASK = "(secret)"
+# Values of these are settings of compute libraries; any other variable may be or hold a secret.
+_SHOWN_NAME = re.compile(
+    r"(CUDA|GGML|GGML_CUDA|LLAMA|NVIDIA|HIP|HSA|ROCR|VK|OMP|GOMP|KMP|MKL|OPENBLAS|MALLOC)_\w+"
+)
+_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|BEARER")
+MASK = "(not shown)"
 
 
 def masked(name: str, value: str) -> str:
-    """The value as it may be shown: secrets are masked by the variable's name."""
-    return MASK if _SECRET_NAME.search(name) else value
+    """An environment variable's value as it may be shown in a plan that others read."""
+    upper = name.upper()
+    known = _SHOWN_NAME.fullmatch(upper) and not _SECRET_NAME.search(upper)
+    return value if known else MASK
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -135,9 +140,11 @@ def declared_engine(engine: Engine) -> str:
 
     `auto` hashes as itself: that another shell finds another PATH must not restart anything.
     """
-    if engine.kind is EngineKind.LLAMA_SERVER:
-        return f"{engine.kind}:{engine.command}"
-    return engine.kind
+    if engine.kind is EngineKind.EMBEDDED:
+        return engine.kind
+    if engine.kind is EngineKind.AUTO and engine.command == DEFAULT_COMMAND:
+        return engine.kind
+    return f"{EngineKind.LLAMA_SERVER}:{engine.command}"
 
 
 def launch_spec(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.core.text import printable
 from reconciler.core.words import EngineKind, Generation, InstanceName, ModelName, Phase, SpecHash
 
 
@@ -73,7 +74,7 @@ class PortHolder:
     def __str__(self) -> str:
         if self.pid is None:
             return f"port {self.port} is held by a process of another user"
-        return f"port {self.port} is held by pid {self.pid} ({self.command})"
+        return f"port {self.port} is held by pid {self.pid} ({printable(self.command)})"
 
 
 class FileStatus(StrEnum):

@@ -225,7 +225,7 @@ def _plan_start(
         reason = "its launch changed"
         details = differences.replacement(keep, wanted.model, wanted.spec, files.path)
         if keep.phase is Phase.STOPPING:
-            reason, details = "it is stopping", ()
+            reason, details = "it is stopping, or has lost its socket", ()
         elif keep.spec == wanted.spec.hash:
             reason, details = "a restart was asked for", ()
     slot = "b" if case.surges and keep and keep.slot == "a" else "a"
@@ -272,17 +272,19 @@ def _startup(model: Model, files: ObservedFiles) -> float:
 
 def _file_drift(server: ObservedServer, files: ObservedFiles) -> str:
     """A file of `source.path` that was replaced in place is reported, never acted upon."""
+    if files.status is FileStatus.BAD:
+        return f"{files.reason}; it runs on, but could not be started again"
     if not server.files or not files.identity or server.files == files.identity:
         return ""
     return "its weights on disk are not the ones it loaded; `restart` takes the new ones"
 
 
-def restrict(plan: Plan, models: frozenset[ModelName]) -> Plan:
-    """The part of a plan that concerns some models, and the gateway only if it does not run.
+def restrict(plan: Plan, models: frozenset[ModelName], *, gateway: bool = True) -> Plan:
+    """The part of a plan that concerns some models; with `gateway` also its start.
 
     What would need a change of others first is left as it is, and blocked: it says which.
     """
-    kept = [change for change in plan.changes if _concerns(change, models)]
+    kept = [change for change in plan.changes if _concerns(change, models, gateway=gateway)]
     addresses = {change.address for change in kept}
     address_of = {step.number: step.address for step in plan.steps}
     outside: dict[str, str] = {}
@@ -316,9 +318,9 @@ def _left(change: Change, other: str) -> Change:
     return Change(change.address, change.type, change.name, Action.NO_OP, blocked, blocked=blocked)
 
 
-def _concerns(change: Change, models: frozenset[ModelName]) -> bool:
+def _concerns(change: Change, models: frozenset[ModelName], *, gateway: bool) -> bool:
     if change.type is ResourceType.GATEWAY:
-        return change.action is Action.CREATE
+        return gateway and change.action is Action.CREATE
     return model_of(InstanceName(change.name)) in models
 
 

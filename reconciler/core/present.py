@@ -61,7 +61,7 @@ def plan_text(plan: Plan, guards: Sequence[Guard] = ()) -> str:
     """The whole plan for a terminal; ends with the line of counts."""
     shown = [change for change in plan.changes if _is_shown(change)]
     lines = [line for change in shown for line in [*_change_lines(change, plan.steps), ""]]
-    if plan.is_noop and not plan.blocked:
+    if plan.is_noop and not plan.blocked and not guards:
         lines.append(f"No changes. The machine matches {plan.desired}.")
     else:
         lines += [_summary_line(plan), *_after_lines(plan)]

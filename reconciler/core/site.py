@@ -16,9 +16,9 @@ SOCKET_PATH_LIMIT = 107
 
 
 def socket_key(instance: InstanceName) -> str:
-    """A short stable name for an instance's socket: readable head, hash tail."""
-    tail = hashlib.sha256(instance.encode()).hexdigest()[:6]
-    head = "".join(c for c in instance[:8] if c.isalnum() or c in "-_")
+    """A short stable name for an instance's socket: readable head, 44 bits of hash."""
+    tail = hashlib.sha256(instance.encode()).hexdigest()[:11]
+    head = "".join(c for c in instance[:3] if c.isalnum() or c in "-_")
     return f"{head}-{tail}"
 
 

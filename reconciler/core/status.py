@@ -143,6 +143,14 @@ def gateway_phase(observed: ObservedState, plan: Plan) -> Phase:
     return Phase.BLOCKED if blocked else Phase.ABSENT
 
 
+def gateway_trouble(plan: Plan) -> str:
+    """What is not as wanted about nginx; empty when it serves what the file says."""
+    for change in plan.changes:
+        if change.address == GATEWAY_ADDRESS and (change.blocked or change.action != Action.NO_OP):
+            return change.blocked or change.reason
+    return ""
+
+
 def is_converged(plan: Plan) -> bool:
     """Whether the machine is as wanted."""
     return plan.is_noop and not plan.blocked

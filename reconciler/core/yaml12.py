@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 
 import yaml
 
+from reconciler.core.text import printable
 from reconciler.errors import Diagnostic, Position, Severity
 
 MAX_DEPTH = 32
@@ -149,7 +150,7 @@ def _huge(text: str) -> int:
 def shown(text: str, limit: int = 40) -> str:
     """Text as a message may show it: short, and nothing that a terminal would obey."""
     text = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable(text)
 
 
 def describe(node: Node) -> str:

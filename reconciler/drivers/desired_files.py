@@ -6,10 +6,19 @@ In: what the user typed. Out: source texts and paths. A file that cannot be read
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.core.parse import SourceText
-from reconciler.errors import Diagnostic, InvalidDesiredError, Severity, UsageError
+from reconciler.errors import (
+    Diagnostic,
+    InvalidDesiredError,
+    Severity,
+    StateFolderError,
+    UsageError,
+)
 
 LOCK_SUFFIX = ".lock.yaml"
 
@@ -54,26 +63,44 @@ def shown(path: Path, root: Path) -> str:
     return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
 
 
+def refuse_another_user(root: Path) -> None:
+    """Two users would each have a state folder, and so a copy of every server.
+
+    Raises:
+        StateFolderError: the servers of this root belong to somebody else.
+    """
+    for path in root.glob("run/*.pid"):
+        with contextlib.suppress(FileNotFoundError):
+            owner = path.stat().st_uid
+            if owner != os.geteuid():
+                raise StateFolderError(
+                    f"the servers of {root} belong to another user (uid {owner}; see {path})",
+                    hint="run as that user; if none of them runs any more, remove run/*.pid",
+                )
+
+
 def find_root(path: Path) -> Path:
     """The nearest folder upwards that holds a `desired/`, else the file's own folder."""
-    own = path.absolute().parent if not path.is_dir() else path.absolute()
+    # Without its `..`: the folders upwards are those of the file, not of where we stand.
+    whole = Path(os.path.normpath(path.absolute()))
+    own = whole if whole.is_dir() else whole.parent
     for folder in (own, *own.parents):
         if (folder / "desired").is_dir():
             return folder.resolve()
-    return (own if not path.is_dir() else own.parent).resolve()
+    return (own.parent if whole.is_dir() else own).resolve()
 
 
-def root_from_here(folder: Path) -> Path:
+def root_from_here(folder: Path, is_known: Callable[[Path], bool]) -> Path:
     """The root that a verb without FILE works on: upwards from the current folder.
 
     Raises:
         UsageError: no folder upwards holds a `desired/`.
     """
     for candidate in (folder.absolute(), *folder.absolute().parents):
-        if (candidate / "desired").is_dir():
+        if (candidate / "desired").is_dir() or is_known(candidate.resolve()):
             return candidate.resolve()
     raise UsageError(
-        "no root here: no folder upwards holds a desired/",
+        "no root here: no folder upwards holds a desired/, and to none of them was applied",
         hint="go to the root of your set-up, or name it with --root",
     )
 

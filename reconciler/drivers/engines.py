@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from reconciler import embedded_server
+from reconciler.core.desired import DEFAULT_COMMAND
 from reconciler.core.engine import PASSED_ENVIRONMENT, parse_help
 from reconciler.core.observed import ObservedEngine
 from reconciler.core.words import EngineKind
@@ -57,7 +58,7 @@ class EngineFinder:
         path = self._locate(command)
         if path is not None:
             return self._llama_server(path)
-        if kind == EngineKind.AUTO:
+        if kind == EngineKind.AUTO and command == DEFAULT_COMMAND:
             return self._embedded() or _none(
                 f"no engine was found: neither '{command}' nor the embedded one; {_INSTALL}"
             )

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import util
@@ -93,9 +94,18 @@ class NginxGateway:
         return ObservedGateway(
             master=holders.master,
             orphans=holders.orphans,
-            generation=self.live_generation() if asked else None,
+            generation=self._patient_generation() if asked else None,
             since=since,
         )
+
+    def _patient_generation(self) -> Generation | None:
+        """One silent second proves nothing; a restart that it led to would cut every stream."""
+        deadline = self._clock.monotonic() + CONFIRM_S
+        while (found := self.live_generation()) is None:
+            if self._clock.monotonic() >= deadline or not self._holders().master:
+                return None
+            time.sleep(POLL_S)
+        return found
 
     def live_generation(self, timeout: float = 1.0) -> Generation | None:
         """Ask the running nginx for its generation; None without an answer in time."""
@@ -300,7 +310,7 @@ class NginxGateway:
             return InterruptedRunError(f"interrupted before nginx confirmed generation {wanted}")
         return GatewayError(
             f"nginx did not take generation {wanted}: {_reason(said)}",
-            hint=f"The last good configuration serves on. Its log is {self._error_log}.",
+            hint="The last good one serves on. To move a port to another address, `down` first.",
         )
 
     def _back_to(self, previous: Generation | None, failed: Generation) -> None:

@@ -140,6 +140,9 @@ def wait_gone(process: ProcessRef, timeout: float, cancel: Cancel) -> bool:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return True
+    # Not select(): that takes no descriptor above 1023.
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
     try:
         waited = 0.0
         while lives(process):
@@ -147,9 +150,8 @@ def wait_gone(process: ProcessRef, timeout: float, cancel: Cancel) -> bool:
                 return False
             # A short slice, so that a cancelled run does not wait for a slow server.
             step = min(0.1, timeout - waited)
-            readable, _, _ = select.select([descriptor], [], [], step)
             waited += step
-            if readable:
+            if poller.poll(step * 1000):
                 return True
     finally:
         os.close(descriptor)

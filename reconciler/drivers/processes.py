@@ -12,6 +12,7 @@ import itertools
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -38,6 +39,9 @@ LOG_LIMIT_BYTES = 50 * 2**20
 LOGS_KEPT = 5
 SLOT_WAIT_S = 5.0
 """A slot can be held for a moment by a child that has not executed its engine yet."""
+LEFT_BEHIND_S = 5.0
+LOST_AFTER_S = 60.0
+"""By then every engine has bound its socket: llama-server does in 40 ms, before it loads."""
 _TAIL_BYTES = 16 * 1024
 
 
@@ -84,12 +88,16 @@ class ServerProcesses:
         argv = command[command.index("--model") :] if "--model" in command else ()
         address = _address_of(argv)
         base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT}
+        since = proc.started_at(ref, self._clock.now())
         stopping = self._slot_note(instance, slot) == _stopping_note(ref)
+        # A socket that was removed cannot be had back: nobody will ever reach this server again.
+        old = self._clock.now() - since > LOST_AFTER_S
+        lost = not _is_port(address) and old and not Path(address.removeprefix("unix:")).exists()
         return ObservedServer(
             ref=ref,
             instance=instance,
             spec=SpecHash(env.get(LABEL_SPEC, "")),
-            phase=Phase.STOPPING if stopping else Phase.STARTING,
+            phase=Phase.STOPPING if stopping or lost else Phase.STARTING,
             slot=slot,
             address=address,
             routed=_is_port(address) or self._routed_to(instance) == address,
@@ -102,7 +110,7 @@ class ServerProcesses:
                 )
             ),
             files=env.get(LABEL_FILES, ""),
-            since=proc.started_at(ref, self._clock.now()),
+            since=since,
             memory_bytes=proc.resident_bytes(pid),
         )
 
@@ -206,7 +214,8 @@ class ServerProcesses:
         if self._slot_note(instance, slot) == _stopping_note(server):
             return
         if proc.lives(server):
-            effects.overwrite(self._site.slot_lock(instance, slot), _stopping_note(server))
+            with contextlib.suppress(OSError):  # a full disk must not keep a server alive
+                effects.overwrite(self._site.slot_lock(instance, slot), _stopping_note(server))
             effects.send(server, signal.SIGTERM, proc.lives)
 
     def kill(self, server: ProcessRef) -> None:
@@ -234,7 +243,12 @@ class ServerProcesses:
         return True
 
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
-        """Remove its socket and, if it is still its own, its pid file."""
+        """Remove its socket, its pid file if it is still its own, and what a wrapper left."""
+        for one in self.list():
+            # An engine.command that does not exec leaves the engine behind when it dies.
+            if (one.instance, one.address) == (instance, address) and one.ref != server:
+                effects.send(one.ref, signal.SIGKILL, proc.lives)
+                proc.wait_gone(one.ref, LEFT_BEHIND_S, threading.Event())
         if not _is_port(address):
             effects.unlink(address.removeprefix("unix:"))
         pid_file = Path(self._site.pid_file(instance))
@@ -244,15 +258,19 @@ class ServerProcesses:
     def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
         """Correct the pid files of what lives, remove what the dead left."""
         live: dict[InstanceName, ObservedServer] = {}
-        for server in self.list():
+        servers = self.list()
+        for server in servers:
             if server.routed or server.instance not in live:
                 live[server.instance] = server
         for instance, port in ports.items():
             if instance in live:
                 self._note_pid(instance, live[instance].ref.pid, port)
+        taken = {(server.instance, server.slot) for server in servers}
         for lock in Path(self._site.state, "slots").glob("*.*"):
             name, _, slot = lock.name.rpartition(".")
-            self._clear_slot(InstanceName(name), slot, is_dead=name not in live)
+            # A lock can be lost by a wrapper that passes no descriptors on; its server is not.
+            if (name, slot) not in taken:
+                self._clear_slot(InstanceName(name), slot, is_dead=name not in live)
 
     def _clear_slot(self, instance: InstanceName, slot: str, *, is_dead: bool) -> None:
         lock = locks.take(self._site.slot_lock(instance, slot))

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from reconciler.core.observed import Journal, LastExit, Suspension
 from reconciler.core.site import SOCKET_PATH_LIMIT
+from reconciler.core.text import printable
 from reconciler.core.words import InstanceName, ModelName, SpecHash
 from reconciler.drivers import effects, locks, proc
 from reconciler.errors import LockHeldError, StateFolderError
 
-_LONGEST_SOCKET_NAME = len("/s/12345678-123456.a.sock")
+_LONGEST_SOCKET_NAME = len("/s/123-12345678901.a.sock")
 
 
 def state_folder(root: str, environment: Mapping[str, str]) -> str:
@@ -31,7 +32,13 @@ def state_folder(root: str, environment: Mapping[str, str]) -> str:
         StateFolderError: unix sockets would not fit under it.
     """
     home = environment.get("HOME") or str(Path.home())
-    base = environment.get("XDG_STATE_HOME") or f"{home}/.local/state"
+    declared = environment.get("XDG_STATE_HOME", "")
+    # The kernel names open files by their real paths: through a link we would not find our own.
+    base = os.path.realpath(declared if declared.startswith("/") else f"{home}/.local/state")
+    if not home.startswith("/") and not declared.startswith("/"):
+        raise StateFolderError(
+            f"HOME is not an absolute path: {home}", hint="set HOME or XDG_STATE_HOME to one"
+        )
     folder = f"{base}/llm-reconcile/{hashlib.sha256(root.encode()).hexdigest()[:12]}"
     if len(folder.encode()) + _LONGEST_SOCKET_NAME > SOCKET_PATH_LIMIT:
         raise StateFolderError(
@@ -146,4 +153,5 @@ def _holder(path: str) -> str:
 def _words(pid: int) -> str:
     """A command line without the interpreter and the folders: `llm-reconcile apply x.yaml`."""
     words = [Path(word).name if word.startswith("/") else word for word in proc.command_line(pid)]
-    return " ".join(words[1:] if words and words[0].startswith("python") else words)[:80]
+    said = " ".join(words[1:] if words and words[0].startswith("python") else words)
+    return printable(said)[:80]

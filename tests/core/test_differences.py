@@ -45,8 +45,8 @@ def test_a_creation_shows_the_fields_of_the_file() -> None:
         ("args.jinja", "true"),
         ("args.lora", "a, b"),
         ("args.mmap", "false"),
-        ("env.A", "1"),
-        ("env.HF_TOKEN", "(secret)"),
+        ("env.A", "(not shown)"),
+        ("env.HF_TOKEN", "(not shown)"),
     ]
     assert created(desired({"a": {}})) == [("engine", "auto"), ("model", "/r/a.gguf")]
 
@@ -56,8 +56,8 @@ def test_a_replacement_shows_what_changed() -> None:
     after = desired({"a": {"args": {"temp": "1.5"}, "env": {"A": "1", "API_KEY": "k"}}})
     assert changed(before, after) == [
         forced("args.temp", "1", "1.5"),
-        forced("env.API_KEY", None, "(secret)"),
-        forced("env.B", "2", None),
+        forced("env.API_KEY", None, "(not shown)"),
+        forced("env.B", "(not shown)", None),
         forced("params.top_p", "2", None),
     ]
 
@@ -65,7 +65,7 @@ def test_a_replacement_shows_what_changed() -> None:
 def test_a_secret_that_changed_shows_neither_value() -> None:
     before = desired({"a": {"env": {"HF_TOKEN": "hf_old"}}})
     after = desired({"a": {"env": {"HF_TOKEN": "hf_new"}}})
-    assert changed(before, after) == [forced("env.HF_TOKEN", "(secret)", "(secret)")]
+    assert changed(before, after) == [forced("env.HF_TOKEN", "(not shown)", "(not shown)")]
 
 
 def test_a_flag_that_is_switched_off_keeps_its_place_in_the_file() -> None:

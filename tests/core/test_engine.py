@@ -100,11 +100,19 @@ def test_name_engine_and_listener_are_in_the_hash_too() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("auto", "auto"), ("embedded", "embedded"), ("llama-server", "llama-server:/bin/x")],
+    [
+        ("auto", "llama-server:/bin/x"),
+        ("embedded", "embedded"),
+        ("llama-server", "llama-server:/bin/x"),
+    ],
 )
 def test_the_engine_as_declared(kind: str, said: str) -> None:
     state = desired({}, engine={"kind": kind, "command": "/bin/x"})
     assert declared_engine(state.engine) == said
+
+
+def test_auto_is_itself_until_a_command_is_named() -> None:
+    assert declared_engine(desired({}, engine={"kind": "auto"}).engine) == "auto"
 
 
 @pytest.mark.parametrize(
@@ -237,14 +245,15 @@ def test_what_the_contract_calls_ours_is_ours() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["HF_TOKEN", "OPENAI_API_KEY", "my_secret", "DB_PASSWORD", "AWS_CREDENTIALS", "BASIC_AUTH"],
+    ["HF_TOKEN", "MY_PWD", "SENTRY_DSN", "HTTPS_PROXY", "DATABASE_URL", "LLAMA_API_KEY", "XCUDA_A"],
 )
-def test_secrets_are_masked_by_name(name: str) -> None:
-    assert masked(name, "hf_123") == "(secret)"
+def test_what_may_hold_a_secret_is_not_shown(name: str) -> None:
+    assert masked(name, "hf_123") == "(not shown)"
 
 
-def test_other_values_are_shown() -> None:
-    assert masked("CUDA_VISIBLE_DEVICES", "0") == "0"
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "GGML_CUDA_NO_VMM", "OMP_NUM_THREADS"])
+def test_settings_of_compute_libraries_are_shown(name: str) -> None:
+    assert masked(name, "0") == "0"
 
 
 def test_the_kind_of_engine_is_named_in_a_problem() -> None:

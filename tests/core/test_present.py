@@ -71,7 +71,7 @@ def test_long_values_keep_their_end_and_stay_on_one_line() -> None:
 def test_guards_stand_below_the_plan_with_their_flag() -> None:
     guards = (Guard("a", "2 of 3 would go", "--allow-destroy 2", "2"), Guard("b", "no room", ""))
     assert plan_text(Plan("x.yaml"), guards) == (
-        "No changes. The machine matches x.yaml.\n"
+        "Plan: 0 to add, 0 to change, 0 to replace, 0 to remove, 0 unchanged.\n"
         "\n"
         "Refused: 2 of 3 would go.\n"
         "  If that is what you want: --allow-destroy 2\n"

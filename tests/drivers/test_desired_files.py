@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from reconciler.drivers.desired_files import (
     find_root,
     only_desired,
     read_sources,
+    refuse_another_user,
     root_from_here,
     shown,
 )
-from reconciler.errors import InvalidDesiredError, UsageError
+from reconciler.errors import InvalidDesiredError, StateFolderError, UsageError
 
 
 @pytest.fixture
@@ -125,20 +127,30 @@ def test_without_one_it_is_the_files_own_folder(tmp_path: Path) -> None:
     assert find_root(tmp_path / "conf") == tmp_path
 
 
+def nowhere(_folder: Path) -> bool:
+    return False
+
+
+def test_a_root_without_the_folder_is_known_by_what_was_applied_to_it(tmp_path: Path) -> None:
+    deep = tmp_path / "one" / "deep"
+    deep.mkdir(parents=True)
+    assert root_from_here(deep, lambda folder: folder == tmp_path / "one") == tmp_path / "one"
+
+
 def test_a_verb_without_a_file_looks_upwards(root: Path) -> None:
-    assert root_from_here(root / "models" / "deep") == root
-    assert root_from_here(root) == root
+    assert root_from_here(root / "models" / "deep", nowhere) == root
+    assert root_from_here(root, nowhere) == root
 
 
 def test_a_link_to_a_root_is_that_root(root: Path) -> None:
     link = root.parent / "link"
     link.symlink_to(root)
-    assert root_from_here(link / "run") == root
+    assert root_from_here(link / "run", nowhere) == root
 
 
 def test_outside_of_a_root_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no root here") as hit:
-        root_from_here(tmp_path)
+        root_from_here(tmp_path, nowhere)
     assert "--root" in hit.value.hint
 
 
@@ -164,3 +176,16 @@ def test_none_or_several_files_are_not_guessed(root: Path, names: tuple[str, ...
     with pytest.raises(UsageError, match=f"its desired/ holds {holds}$") as hit:
         only_desired(root, None)
     assert "apply" in hit.value.hint
+
+
+def test_servers_of_another_user_are_not_doubled(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_another_user(root)
+    pid_file = root / "run" / "a.pid"
+    pid_file.parent.mkdir(exist_ok=True)
+    pid_file.write_text("1\n")
+    refuse_another_user(root)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(StateFolderError, match="belong to another user"):
+        refuse_another_user(root)

@@ -10,7 +10,7 @@ import pytest
 from process_rig import NEVER, ProcessRig, process_rig
 from waiting import PATIENCE_S
 
-from reconciler.core.words import InstanceName
+from reconciler.core.words import InstanceName, Phase
 from reconciler.drivers import effects, processes
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.processes import ServerProcesses
@@ -177,3 +177,17 @@ def test_servers_of_another_state_folder_are_refused_not_doubled(rig: ProcessRig
     with pytest.raises(StateFolderError, match="was started with the state folder") as hit:
         ServerProcesses(moved, rig.environment, SystemClock()).list()
     assert "XDG_STATE_HOME=" in hit.value.hint
+
+
+def test_a_server_whose_socket_was_removed_is_given_up(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start()
+    socket = Path(rig.site.socket(M, "a"))
+    socket.touch()
+    monkeypatch.setattr(processes, "LOST_AFTER_S", 0.0)
+    assert [one.phase for one in rig.fresh().list()] == [Phase.STARTING]
+    socket.unlink()
+    assert [one.phase for one in rig.fresh().list()] == [Phase.STOPPING]
+    monkeypatch.setattr(processes, "LOST_AFTER_S", 3600.0)
+    assert [one.phase for one in rig.fresh().list()] == [Phase.STARTING]

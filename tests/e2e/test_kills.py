@@ -93,7 +93,7 @@ def test_interrupted_while_loading(fakes: Lab, number: signal.Signals, code: int
     child.send_signal(number)
     done = fakes.end(child, timeout=3)
     assert done.code == code, done.all
-    assert "instance.slow: cancelled: interrupted while it loads" in done.err
+    assert "instance.slow: cancelled: interrupted while it was waited for" in done.err
     assert "The next apply completes what is left." in done.err
     assert machine.lives(pid)
     fakes.apply()

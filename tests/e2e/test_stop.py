@@ -160,7 +160,7 @@ def test_stopping_while_it_loads(fakes: Lab) -> None:
     fakes.end(child)
     fakes.run("stop", "slow")
     assert not machine.lives(pid)
-    assert fakes.left_over() == ["gateway.sock"]
+    assert set(fakes.left_over()) <= {"gateway.sock"}
 
 
 def test_second_stop_sends_no_second_term(fakes: Lab) -> None:
