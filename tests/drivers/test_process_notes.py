@@ -191,3 +191,14 @@ def test_a_server_whose_socket_was_removed_is_given_up(
     assert [one.phase for one in rig.fresh().list()] == [Phase.STOPPING]
     monkeypatch.setattr(processes, "LOST_AFTER_S", 3600.0)
     assert [one.phase for one in rig.fresh().list()] == [Phase.STARTING]
+
+
+def test_tidying_spares_the_socket_of_a_server_that_lost_its_lock(rig: ProcessRig) -> None:
+    ref = rig.start()
+    socket, lock = Path(rig.site.socket(M, "a")), Path(rig.site.slot_lock(M, "a"))
+    socket.touch()
+    lock.unlink()
+    lock.touch()
+    rig.fresh().tidy({})
+    assert socket.exists()
+    assert rig.pids() == [ref.pid]
