@@ -13,12 +13,17 @@ HEADS = 4
 FEED_FORWARD = 64
 
 
-def write_tiny_gguf(path: Path, *, seed: int = 0, width: int = 32, context: int = 2048) -> Path:
-    """Write the model and return its path."""
+def write_tiny_gguf(
+    path: Path, *, seed: int = 0, width: int = 32, context: int = 2048, per_shard: int = 0
+) -> Path:
+    """Write the model and return its path.
+
+    With so many tensors `per_shard` it becomes `NAME-00001-of-0000N.gguf` and so on, beside `path`.
+    """
     random = np.random.default_rng(seed)
     tokens = [b"<unk>", b"<s>", b"</s>"] + [f"<0x{byte:02X}>".encode() for byte in range(256)]
     tokens += ["\u2581".encode() if code == 32 else bytes([code]) for code in range(32, 127)]
-    writer = GGUFWriter(str(path), "llama")
+    writer = GGUFWriter(str(path), "llama", split_max_tensors=per_shard)
     writer.add_name(path.stem)
     writer.add_context_length(context)
     writer.add_embedding_length(width)
