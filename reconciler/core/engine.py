@@ -144,7 +144,8 @@ def declared_engine(engine: Engine) -> str:
         return engine.kind
     if engine.kind is EngineKind.AUTO and engine.command == DEFAULT_COMMAND:
         return engine.kind
-    return f"{EngineKind.LLAMA_SERVER}:{engine.command}"
+    kind = EngineKind.LLAMA_SERVER if engine.kind is EngineKind.AUTO else engine.kind
+    return f"{kind}:{engine.command}"
 
 
 def launch_spec(
