@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from engine_programs import real_engines
 from hypothesis import settings
+from proof_tools import TOOLS, lacks
 from tiny_gguf import write_tiny_gguf
 
 settings.register_profile("dev", max_examples=100, deadline=None)
@@ -22,10 +23,19 @@ settings.register_profile("night", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS") or ("ci" if os.environ.get("CI") else "dev"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a tool that is not here; `pytest_terminal_summary` names the tool."""
+    lost = [one for one in items if any(lacks(mark.args[0]) for mark in one.iter_markers("needs"))]
+    if lost:
+        config.hook.pytest_deselected(items=lost)
+        items[:] = [one for one in items if one not in lost]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which engines the contract tests ran with: a missing one must not pass unseen."""
+    """Say which engines and tools the tests ran with: a missing one must not pass unseen."""
     running = {program.name for program in real_engines()}
     missing = sorted({"embedded", "llama-server"} - running)
+    missing += [tool for tool in TOOLS if lacks(tool)]
     lost = f" (MISSING: {', '.join(missing)}; see .ci/run)" if missing else ""
     terminalreporter.write_line(f"engines: {', '.join(sorted({*running, 'fake'}))}{lost}")
 

@@ -8,6 +8,7 @@ errors; nothing outside this module and the hub client may write, unlink, rename
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -16,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.core.observed import ProcessRef
+
+_WHOLE_GROUP = 1 << 2
+"""PIDFD_SIGNAL_PROCESS_GROUP (linux/pidfd.h, Linux 6.9): its group, whoever has its number now."""
 
 
 def _nothing(_what: str) -> None:
@@ -126,21 +130,9 @@ def spawn(
 
 
 def send(process: ProcessRef, number: signal.Signals, still: Callable[[ProcessRef], bool]) -> bool:
-    """Signal this very process, or nobody: the pidfd is opened first, then the identity checked."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return False
-    try:
-        if not still(process):
-            return False
-        with _effect(f"{number.name} {process.pid}"):
-            signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    """Signal this very process, or nobody."""
+    what = f"{number.name} {process.pid}"
+    return _reach(process, still, what, lambda held: signal.pidfd_send_signal(held, number))
 
 
 def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool:
@@ -154,11 +146,45 @@ def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool
         return False
     if not leads:
         return send(process, signal.SIGKILL, still)
-    if not still(process):
+    what = f"KILL group {process.pid}"
+    return _reach(process, still, what, lambda held: _kill_group_of(held, process.pid))
+
+
+def _reach(
+    process: ProcessRef,
+    still: Callable[[ProcessRef], bool],
+    what: str,
+    act: Callable[[int], None],
+) -> bool:
+    """Act on an open pidfd of this very process; False when it is gone.
+
+    The pidfd is opened first and the identity checked then: whoever gets the pid later on is not
+    reached by it.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
         return False
-    with _effect(f"KILL group {process.pid}"), contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        if not still(process):
+            return False
+        with _effect(what):
+            act(descriptor)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
     return True
+
+
+def _kill_group_of(descriptor: int, pid: int) -> None:
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL, None, _WHOLE_GROUP)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # An older kernel: by its number, which was checked a moment ago.
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _sync_folder(folder: Path) -> None:

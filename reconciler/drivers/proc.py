@@ -52,10 +52,15 @@ def lives(process: ProcessRef) -> bool:
     return ref_of(process.pid) == process
 
 
-def started_at(process: ProcessRef, now: float) -> float:
-    """Start of a process in seconds since the epoch, from ticks since boot."""
+def age_s(process: ProcessRef) -> float:
+    """Seconds since its start, whatever the wall clock does: both are counted from boot."""
     uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return now - uptime + process.start_ticks / _TICKS_PER_SECOND
+    return uptime - process.start_ticks / _TICKS_PER_SECOND
+
+
+def started_at(process: ProcessRef, now: float) -> float:
+    """Start of a process in seconds since the epoch, for people."""
+    return now - age_s(process)
 
 
 def boot_id() -> str:

@@ -88,10 +88,9 @@ class ServerProcesses:
         argv = command[command.index("--model") :] if "--model" in command else ()
         address = _address_of(argv)
         base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT}
-        since = proc.started_at(ref, self._clock.now())
         stopping = self._slot_note(instance, slot) == _stopping_note(ref)
         # A socket that was removed cannot be had back: nobody will ever reach this server again.
-        old = self._clock.now() - since > LOST_AFTER_S
+        old = proc.age_s(ref) > LOST_AFTER_S
         lost = not _is_port(address) and old and not Path(address.removeprefix("unix:")).exists()
         return ObservedServer(
             ref=ref,
@@ -110,7 +109,7 @@ class ServerProcesses:
                 )
             ),
             files=env.get(LABEL_FILES, ""),
-            since=since,
+            since=proc.started_at(ref, self._clock.now()),
             memory_bytes=proc.resident_bytes(pid),
         )
 

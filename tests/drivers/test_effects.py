@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -265,5 +266,28 @@ def test_who_dies_between_check_and_signal_is_no_error(
 
     monkeypatch.setattr(signal, "pidfd_send_signal", too_late)
     assert not effects.send(sleeper, signal.SIGTERM, proc.lives)
-    monkeypatch.setattr(os, "killpg", too_late)
+    assert not effects.kill_group(sleeper, proc.lives)
+
+
+def test_a_kernel_that_knows_no_group_by_its_descriptor_gets_its_number(
+    sleeper: ProcessRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_held: int, _number: int, _info: None, flags: int) -> None:
+        assert flags == 1 << 2
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
     assert effects.kill_group(sleeper, proc.lives)
+    eventually(lambda: not proc.lives(sleeper), "it ends")
+
+
+def test_what_the_kernel_forbids_is_an_error(
+    sleeper: ProcessRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    with pytest.raises(PermissionError):
+        effects.kill_group(sleeper, proc.lives)
+    assert proc.lives(sleeper)

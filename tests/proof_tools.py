@@ -1,0 +1,39 @@
+"""Programs that some proofs need besides Python: strace, and leave to make a pid namespace.
+
+In: PATH and the kernel. Out: what is there. A test says what it needs (`pytest.mark.needs`); where
+that is missing it is left out and the last words of the run name it. `.ci/run` leaves out nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+OWN_PIDS = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+"""Run a command as pid 1 of a pid namespace; with its end all in there ends."""
+
+
+def own_pids() -> tuple[str, ...]:
+    """The same, for whoever runs the tests: only root needs no user namespace for it."""
+    if os.geteuid() == 0:
+        return OWN_PIDS
+    return (OWN_PIDS[0], "--user", "--map-root-user", *OWN_PIDS[1:])
+
+
+def _works(argv: Sequence[str]) -> bool:
+    if shutil.which(argv[0]) is None:
+        return False
+    return subprocess.run([*argv, "true"], capture_output=True, check=False).returncode == 0
+
+
+@functools.cache
+def lacks(tool: str) -> bool:
+    """Whether a tool cannot be used here."""
+    tries = {"strace": ("strace", "-f", "-o", "/dev/null"), "pid namespaces": own_pids()}
+    return not _works(tries[tool])
+
+
+TOOLS = ("strace", "pid namespaces")
