@@ -1,6 +1,7 @@
 """What an engine is given: flags, environment, files; and the hash over all of it.
 
-In: a model of the desired state, its files. Out: `LaunchSpec` and argument lists.
+In: a model of the desired state, its files. Out: `LaunchSpec` and argument lists. Whether the
+engine takes them is said by `core.engine_help`.
 Never: the engine's own path, our version, a socket path. Those may change without a restart.
 """
 
@@ -11,10 +12,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from reconciler.core.desired import DEFAULT_COMMAND, Engine, FlagValue, Model
-from reconciler.core.observed import ObservedEngine
 from reconciler.core.words import EngineKind, ModelName, SpecHash
 
 OWNED_FLAGS: Mapping[str, str] = {
@@ -209,58 +208,3 @@ def user_flags_of(argv: Sequence[str]) -> tuple[Flag, ...]:
             if name not in OWNED_FLAGS and ours.get(name) != values
         )
     )
-
-
-@dataclass(frozen=True, slots=True)
-class FlagProblem:
-    """A flag that the installed engine would not take."""
-
-    flag: str
-    summary: str
-
-
-def check_flags(flags: Sequence[Flag], engine: ObservedEngine) -> tuple[FlagProblem, ...]:
-    """Compare the user's flags with the engine's own help."""
-    problems: list[FlagProblem] = []
-    for flag in flags:
-        if flag.name in engine.removed:
-            said = engine.removed[flag.name]
-            problems.append(
-                FlagProblem(flag.name, f"--{flag.name} is gone from this engine: {said}")
-            )
-        elif flag.name not in engine.flags:
-            problems.append(FlagProblem(flag.name, _unknown_flag(flag.name, engine)))
-    return tuple(problems)
-
-
-def _unknown_flag(name: str, engine: ObservedEngine) -> str:
-    near = get_close_matches(name, engine.flags, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"the engine ({engine.kind}) does not know the flag --{name}{hint}"
-
-
-_HELP_LINE = re.compile(r"^(-{1,2}[A-Za-z][\w-]*(?:,\s+-{1,2}[A-Za-z][\w-]*)*)(.*)$")
-
-
-def parse_help(text: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Read llama-server's `--help`: flags without dashes -> spelling; removed flags -> advice."""
-    flags: dict[str, str] = {}
-    removed: dict[str, str] = {}
-    names: list[str] = []
-    description: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        match = _HELP_LINE.match(line)
-        if match:
-            names = re.findall(r"-{1,2}[A-Za-z][\w-]*", match[1])
-            flags |= {name.lstrip("-"): name for name in names}
-            _, _, rest = match[2].partition("  ")
-            description |= {name.lstrip("-"): [rest.strip()] for name in names}
-        elif line.startswith(" ") and names and not line.strip().startswith("(env:"):
-            for name in names:
-                description[name.lstrip("-")].append(line.strip())
-    for name, lines in description.items():
-        said = " ".join(part for part in lines if part)
-        if said.startswith("the argument has been removed"):
-            removed[name] = said.removeprefix("the argument has been removed").lstrip(". ")
-            del flags[name]
-    return flags, removed

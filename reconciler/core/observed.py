@@ -127,6 +127,26 @@ class ObservedFiles:
         return ",".join(file.identity for file in self.files)
 
 
+class ValueKind(StrEnum):
+    """What a flag wants behind it, as far as the engine's help says so without doubt."""
+
+    NOTHING = "nothing"
+    """It is a switch."""
+    NUMBER = "number"
+    CHOICE = "choice"
+    TEXT = "text"
+    """Something, whatever it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlagUsage:
+    """The value that a flag takes."""
+
+    kind: ValueKind
+    words: tuple[str, ...] = ()
+    """Of a choice, all there are; of a number, the words that may stand for one (`auto`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedEngine:
     """The engine that new servers would start with."""
@@ -139,6 +159,8 @@ class ObservedEngine:
     """Every flag of its `--help` without dashes -> as it is spelled (`-c`, `--ctx-size`)."""
     removed: Mapping[str, str] = field(default_factory=dict)
     """Flags that it names only to say they are gone -> what it says."""
+    usage: Mapping[str, FlagUsage] = field(default_factory=dict)
+    """The value each flag takes; one whose help can be read in two ways is not in it."""
     reason: str = ""
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reconciler.core.cases import Case
-from reconciler.core.desired import DesiredState
-from reconciler.core.engine import check_flags, flag_name
+from reconciler.core.desired import Model
+from reconciler.core.engine import flag_name, to_flag
+from reconciler.core.engine_help import FlagProblem, check_flags
 from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.resolve import Instance, tcp_port
 from reconciler.core.words import InstanceName
@@ -21,14 +22,14 @@ Marks = Mapping[tuple[str | int, ...], Position]
 
 
 def find_obstacles(
-    cases: Sequence[Case], desired: DesiredState, observed: ObservedState, marks: Marks
+    cases: Sequence[Case], observed: ObservedState, marks: Marks
 ) -> dict[InstanceName, str]:
     """The reason for each instance that should be started now and cannot."""
     found = {
         case.name: reason
         for case in cases
         if case.wanted and case.needs_start
-        if (reason := obstacle(case.wanted, desired, observed, marks))
+        if (reason := obstacle(case.wanted, observed, marks))
     }
     while more := _behind(cases, found):
         found |= more
@@ -70,7 +71,7 @@ def cut_off(
     }
 
 
-def obstacle(wanted: Instance, desired: DesiredState, observed: ObservedState, marks: Marks) -> str:
+def obstacle(wanted: Instance, observed: ObservedState, marks: Marks) -> str:
     """The first reason that keeps `wanted` from being started; empty when nothing does."""
     if observed.engine.kind is None:
         return observed.engine.reason or "no engine was found"
@@ -79,10 +80,7 @@ def obstacle(wanted: Instance, desired: DesiredState, observed: ObservedState, m
         return files.reason or files.status if files else "its files were not looked at"
     problems = check_flags(wanted.spec.flags, observed.engine)
     if problems:
-        return "; ".join(
-            f"{_where(wanted, desired, problem.flag, marks)}{problem.summary}"
-            for problem in problems
-        )
+        return "; ".join(_flag_obstacle(wanted, one, marks) for one in problems)
     return port_obstacle(wanted, observed)
 
 
@@ -95,13 +93,23 @@ def port_obstacle(wanted: Instance, observed: ObservedState) -> str:
     return f"{holder}: stop it, or give {wanted.model_name} another `port`"
 
 
-def _where(wanted: Instance, desired: DesiredState, flag: str, marks: Marks) -> str:
-    model = desired.models[wanted.model_name]
-    for section in ("params", "args"):
-        for key in getattr(model, section):
-            if flag_name(key) in {flag, flag.removeprefix("no-")}:
-                for base in (("models", wanted.model_name), ("defaults",)):
-                    mark = marks.get((*base, section, key))
-                    if mark:
-                        return f"{mark}: "
-    return ""
+def _flag_obstacle(wanted: Instance, problem: FlagProblem, marks: Marks) -> str:
+    """A flag's problem in front of its place, in the spelling of the section it stands in."""
+    section, key = _written(wanted.model, problem.flag)
+    near = problem.near if problem.flag == flag_name(key) else problem.near.removeprefix("no-")
+    near = near.replace("-", "_") if section == "params" else near
+    hint = f"; did you mean `{near}`?" if near else ""
+    for base in (("models", wanted.model_name), ("defaults",)):
+        if mark := marks.get((*base, section, key)):
+            return f"{mark}: {problem.summary}{hint}"
+    return f"{problem.summary}{hint}"
+
+
+def _written(model: Model, flag: str) -> tuple[str, str]:
+    """The section and the key of one of the model's flags in the file."""
+    return next(
+        (section, key)
+        for section in ("params", "args")
+        for key, value in getattr(model, section).items()
+        if to_flag(key, value).name == flag
+    )

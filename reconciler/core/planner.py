@@ -62,7 +62,7 @@ def make_plan(
     draft = Draft()
     _plan_files(draft, desired, observed)
     cases = make_cases(desired, observed, restart)
-    blocked = find_obstacles(cases, desired, observed, marks or {})
+    blocked = find_obstacles(cases, observed, marks or {})
     gateway = wanted_gateway(desired, site, observed, staying_ports(cases, blocked))
     if gateway and gateway.blocked:
         blocked |= cut_off(cases, blocked, gateway.blocked)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from reconciler import embedded_server
 from reconciler.core.desired import DEFAULT_COMMAND
-from reconciler.core.engine import PASSED_ENVIRONMENT, parse_help
+from reconciler.core.engine import PASSED_ENVIRONMENT
+from reconciler.core.engine_help import parse_help
 from reconciler.core.observed import ObservedEngine
 from reconciler.core.words import EngineKind
 from reconciler.drivers import effects
@@ -80,8 +81,7 @@ class EngineFinder:
     def _embedded() -> ObservedEngine | None:
         if importlib.util.find_spec(embedded_server.PACKAGE) is None:
             return None
-        flags, removed = parse_help(embedded_server.help_text())
-        return ObservedEngine(EngineKind.EMBEDDED, EMBEDDED_COMMAND, flags, removed)
+        return _engine(EngineKind.EMBEDDED, EMBEDDED_COMMAND, embedded_server.help_text())
 
     def _llama_server(self, path: Path) -> ObservedEngine:
         try:
@@ -91,10 +91,10 @@ class EngineFinder:
             if not isinstance(error, subprocess.TimeoutExpired):
                 said = f"{path} cannot be used: {error}"
             return _none(f"{said}; try it by hand, or set `engine.kind: embedded`")
-        flags, removed = parse_help(text)
-        if not flags.keys() >= _EXPECTED_FLAGS:
+        engine = _engine(EngineKind.LLAMA_SERVER, (str(path),), text)
+        if not engine.flags.keys() >= _EXPECTED_FLAGS:
             return _none(f"{path} is not a llama-server: its --help names no --model or --host")
-        return ObservedEngine(EngineKind.LLAMA_SERVER, (str(path),), flags, removed)
+        return engine
 
     def _help(self, path: Path) -> str:
         """The binary's help text, from the cache if this very file was asked before."""
@@ -147,6 +147,11 @@ def _how_it_ended(code: int) -> str:
     if code < 0:
         return f"its --help died of {signal.Signals(-code).name}"
     return f"its --help ended with exit code {code}"
+
+
+def _engine(kind: EngineKind, command: tuple[str, ...], text: str) -> ObservedEngine:
+    said = parse_help(text)
+    return ObservedEngine(kind, command, said.flags, said.removed, said.usage)
 
 
 def _none(reason: str) -> ObservedEngine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import ENGINE, desired, instances
+from builders import desired, instances
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,19 +14,16 @@ from reconciler.core.engine import (
     OWNED_FLAGS,
     Flag,
     LaunchSpec,
-    check_flags,
     declared_engine,
     flag_name,
     masked,
     model_flags,
     owned_argv,
-    parse_help,
     to_flag,
     user_argv,
     user_flags_of,
 )
-from reconciler.core.observed import ObservedEngine
-from reconciler.core.words import EngineKind, ModelName
+from reconciler.core.words import ModelName
 
 A = ModelName("a")
 SPEC = LaunchSpec(
@@ -181,55 +178,6 @@ def test_reading_back_keeps_what_the_user_changed_of_ours() -> None:
     )
 
 
-def test_flags_that_the_engine_does_not_take() -> None:
-    flags = (Flag("temp", ("1",)), Flag("draft", ("1",)), Flag("ctx-sice"), Flag("zzz"))
-    assert [problem.summary for problem in check_flags(flags, ENGINE)] == [
-        "--draft is gone from this engine: use --spec-draft",
-        "the engine (embedded) does not know the flag --ctx-sice; did you mean ctx-size?",
-        "the engine (embedded) does not know the flag --zzz",
-    ]
-    assert check_flags(flags[:1], ENGINE) == ()
-
-
-HELP = """\
------ common params -----
-
--h,    --help, --usage                  print usage and exit
--c,    --ctx-size N                     size of the prompt context (default: 0, 0 = loaded
-                                        from model)
-                                        (env: LLAMA_ARG_CTX_SIZE)
---mmap, --no-mmap                       whether to memory-map model
--fa,   --flash-attn [on|off|auto]       set Flash Attention use
---draft, --draft-n, --draft-max N       the argument has been removed. use --spec-draft-n-max
-                                        or --spec-ngram-mod-n-max
-                                        (env: LLAMA_ARG_DRAFT_MAX)
---gone N                                the argument has been removed
-example usage: --not-a-flag
-"""
-
-
-def test_reading_the_help_of_an_engine() -> None:
-    flags, removed = parse_help(HELP)
-    assert flags == {
-        "h": "-h",
-        "help": "--help",
-        "usage": "--usage",
-        "c": "-c",
-        "ctx-size": "--ctx-size",
-        "mmap": "--mmap",
-        "no-mmap": "--no-mmap",
-        "fa": "-fa",
-        "flash-attn": "--flash-attn",
-    }
-    advice = "use --spec-draft-n-max or --spec-ngram-mod-n-max"
-    assert removed == {"draft": advice, "draft-n": advice, "draft-max": advice, "gone": ""}
-
-
-def test_no_help_no_flags() -> None:
-    assert parse_help("") == ({}, {})
-    assert parse_help("  --indented  is no flag\n") == ({}, {})
-
-
 @pytest.mark.parametrize("name", OWNED_FLAGS)
 def test_owned_flags_are_spelled_canonically_and_say_what_to_use(name: str) -> None:
     assert flag_name(name) == name
@@ -254,9 +202,3 @@ def test_what_may_hold_a_secret_is_not_shown(name: str) -> None:
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "GGML_CUDA_NO_VMM", "OMP_NUM_THREADS"])
 def test_settings_of_compute_libraries_are_shown(name: str) -> None:
     assert masked(name, "0") == "0"
-
-
-def test_the_kind_of_engine_is_named_in_a_problem() -> None:
-    engine = ObservedEngine(EngineKind.LLAMA_SERVER, ("/bin/llama-server",))
-    (problem,) = check_flags((Flag("x"),), engine)
-    assert problem.summary == "the engine (llama-server) does not know the flag --x"

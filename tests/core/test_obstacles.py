@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import SITE, all_files, desired, files_of, holders, observed, server, stray
+from builders import ENGINE, SITE, all_files, desired, files_of, holders, observed, server, stray
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import (
     FileStatus,
+    FlagUsage,
     ObservedEngine,
     ObservedFiles,
     ObservedState,
     PortHolder,
+    ValueKind,
 )
 from reconciler.core.obstacles import Marks
 from reconciler.core.planner import make_plan
@@ -71,6 +73,40 @@ def test_a_negated_flag_is_found_by_its_key() -> None:
     assert blocked(state, observed(state), marks) == {
         "instance.a": "x.yaml:5:7: the engine (embedded) does not know the flag --no-mmap"
     }
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("params", "ctx_sice", "1", "--ctx-sice; did you mean `ctx_size`?"),
+        ("args", "ctx-sice", "1", "--ctx-sice; did you mean `ctx-size`?"),
+        ("args", "--ctx_sice", "1", "--ctx-sice; did you mean `ctx-size`?"),
+        ("args", "slot", False, "--no-slot; did you mean `slots`?"),
+        ("params", "no_slot", True, "--no-slot; did you mean `no_slots`?"),
+    ],
+)
+def test_the_nearest_flag_in_the_spelling_of_its_section(
+    section: str, key: str, value: Any, said: str
+) -> None:
+    state = desired({"a": {section: {key: value}}})
+    known = {name: f"--{name}" for name in ("ctx-size", "no-slots")}
+    seen = observed(state, engine=replace(ENGINE, flags=known))
+    assert blocked(state, seen) == {
+        "instance.a": f"the engine (embedded) does not know the flag {said}"
+    }
+
+
+def test_a_value_that_the_engine_would_refuse_is_shown_where_it_stands() -> None:
+    state = desired({"a": {"params": {"ctx_size": "lots"}}})
+    usage = {"ctx-size": FlagUsage(ValueKind.NUMBER)}
+    marks: Marks = {("models", "a", "params", "ctx_size"): Position("x.yaml", 5, 7)}
+    seen = observed(state, server(desired({"a": {}}), "a"), engine=replace(ENGINE, usage=usage))
+    made = make_plan(state, SITE, seen, marks)
+    said = "x.yaml:5:7: --ctx-size needs a number, not `lots`"
+    assert {one.address: (one.blocked, one.reason) for one in made.blocked} == {
+        "instance.a": (said, "keeps running")
+    }
+    assert made.is_noop
 
 
 def test_a_stranger_of_another_user_is_not_named() -> None:

@@ -21,7 +21,8 @@ from tiny_gguf import write_tiny_gguf
 
 from e2e import machine
 from e2e.lab import COMMAND, MEASURED
-from reconciler.core.engine import check_flags, model_flags
+from reconciler.core.engine import model_flags
+from reconciler.core.engine_help import check_flags
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.drivers.desired_files import read_sources
 from reconciler.drivers.engines import EngineFinder

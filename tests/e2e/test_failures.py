@@ -90,17 +90,37 @@ def test_unknown_flag(lab: Lab) -> None:
     plan = lab.plan().out
     assert "! instance.bad" in plan
     assert "blocked, not running: desired/x.yaml:10:16: " in plan
-    assert "--paralel; did you mean parallel?" in plan
+    assert "--paralel; did you mean `parallel`?" in plan
     done = lab.apply(code=3)
     assert "desired/x.yaml:10:16" in done.err
     assert set(lab.pids()) == {"good"}
 
 
-def test_value_that_the_engine_rejects(lab: Lab) -> None:
-    lab.write({"bad": {"params": {"ctx_size": "lots"}}, "good": {}})
+def test_value_that_the_help_rules_out(lab: Lab) -> None:
+    """Found before the server that serves now is stopped for it."""
+    lab.write({"a": {"params": {"ctx_size": 256}}})
+    lab.apply()
+    pids = lab.pids()
+    for key, value, said in (
+        ("ctx_size", "lots", "--ctx-size needs a number, not `lots`"),
+        ("flash_attn", True, "--flash-attn needs one of on, off, auto, not `true`"),
+        ("pooling", "men", "not `men`; did you mean `mean`?"),
+        ("ctx_size", False, "--ctx-size cannot be switched off"),
+        ("jinja", "on", "--jinja is a switch"),
+    ):
+        lab.write({"a": {"params": {key: value}}})
+        done = lab.apply(code=3)
+        assert said in done.err
+        assert "desired/x.yaml:" in done.err
+        assert lab.pids() == pids
+    assert lab.complete("a").status == 200
+
+
+def test_value_that_only_the_engine_can_judge(lab: Lab) -> None:
+    lab.write({"bad": {"params": {"parallel": 0}}, "good": {}})
     done = lab.apply(code=3)
     assert "instance.bad: it died while loading" in done.err
-    assert "ctx-size" in done.err
+    assert "parallel" in done.err
     assert "  | " in done.err
     assert lab.log("bad").splitlines()[-1] in done.err
     assert set(lab.pids()) == {"good"}
@@ -108,7 +128,7 @@ def test_value_that_the_engine_rejects(lab: Lab) -> None:
     assert rows["bad"]["phase"] == "exited"
     assert "died while loading" in rows["bad"]["reason"]
     assert not [name for name in lab.left_over() if name.startswith("bad")]
-    lab.write({"bad": {"params": {"ctx_size": 256}}, "good": {}})
+    lab.write({"bad": {"params": {"parallel": 1}}, "good": {}})
     assert "exited: it died while loading" in lab.plan().out
     lab.apply()
     assert lab.phases() == {"bad": "ready", "good": "ready"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import embedded_server
-from reconciler.core.engine import parse_help
+from reconciler.core.engine_help import parse_help
 from reconciler.embedded_server import OPTIONS, BadFlagError, Named, main, parse
 
 MODEL = ["--model", "m.gguf"]
@@ -106,11 +106,12 @@ def test_no_name_is_used_twice() -> None:
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    flags, removed = parse_help(capsys.readouterr().out)
-    assert flags["c"] == "-c"
-    assert flags["no-kv-unified"] == "--no-kv-unified"
-    assert flags["h"] == "-h"
-    assert not removed
+    said = parse_help(capsys.readouterr().out)
+    assert said.flags["c"] == "-c"
+    assert said.flags["no-kv-unified"] == "--no-kv-unified"
+    assert said.flags["h"] == "-h"
+    assert said.usage.keys() == said.flags.keys()
+    assert not said.removed
     assert main(["--version"]) == 0
     assert "embedded, xllamacpp 20" in capsys.readouterr().out
 

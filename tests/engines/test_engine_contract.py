@@ -22,7 +22,8 @@ import pytest
 from engine_programs import EngineProgram, all_engines, real_engines
 from engine_server import PING_S, Server, eventually, free_port
 
-from reconciler.core.engine import owned_argv, parse_help
+from reconciler.core.engine import owned_argv
+from reconciler.core.engine_help import parse_help
 from reconciler.core.words import ModelName
 from reconciler.embedded_server import OPTIONS
 
@@ -285,7 +286,7 @@ def test_left_over_socket_ends_the_start(start: Start) -> None:
 
 
 def test_help_names_what_the_reconciler_gives(engine: EngineProgram) -> None:
-    flags, _ = parse_help(help_of(engine))
+    flags = parse_help(help_of(engine)).flags
     ours = owned_argv(ModelName("m"), "/m.gguf", "127.0.0.1:1", flags)
     assert {word for word in ours if word.startswith("--")} == {
         *("--model", "--alias", "--host", "--port", "--metrics", "--slots", "--no-ui"),
@@ -295,7 +296,7 @@ def test_help_names_what_the_reconciler_gives(engine: EngineProgram) -> None:
 
 def test_help_names_every_documented_flag(engine: EngineProgram) -> None:
     """What the embedded engine takes, each of the others takes too, by every one of its names."""
-    flags, _ = parse_help(help_of(engine))
+    flags = parse_help(help_of(engine)).flags
     options = [option for group in OPTIONS.values() for option in group]
     documented = {name for option in options for name in (*option.names, *option.off)}
     assert documented <= set(flags.values())
