@@ -1,7 +1,8 @@
 """The `llm-reconcile` command, and `python -m reconciler`.
 
 In: argv. Out: an exit code. It only calls `cli.main`, after it has made sure that Ctrl-C during
-the imports is no traceback, and that stdout and stderr are there to be written to.
+the imports is no traceback, and that stdout and stderr are there to be written to. The verb puts
+another handler in the place of this one.
 """
 
 import importlib
@@ -14,12 +15,11 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line."""
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - kept open
     command_line = importlib.import_module("reconciler.cli.main")
-    signal.signal(signal.SIGINT, before)
     command_line.main()
 
 

@@ -28,6 +28,7 @@ from reconciler.drivers.desired_files import (
 )
 from reconciler.drivers.engines import EngineFinder
 from reconciler.drivers.files import ModelFiles
+from reconciler.drivers.gpus import GpuMemory
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.ports import TcpPorts
@@ -82,6 +83,7 @@ class Workspace:
             engines=EngineFinder(cache_folder(self.environment), str(self.root)),
             state=state,
             clock=clock,
+            gpus=GpuMemory(),
             templates=load_templates(self.root),
         )
 

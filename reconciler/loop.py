@@ -14,7 +14,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed, guard
 from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
 from reconciler.core.obstacles import Marks
-from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer
+from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, StopServer
 from reconciler.core.planner import make_plan, restrict
 from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
@@ -109,7 +109,7 @@ def carry_out(
     # What is only for people must not turn a run that worked into one that failed.
     with contextlib.suppress(OSError, StateFolderError):
         _tidy(wanted, seen, drivers)
-        journal = _with_exits(drivers.state.read(), results, drivers.clock.now())
+        journal = _with_exits(drivers.state.read(), seen.observed, results, drivers.clock.now())
         drivers.state.write(journal)
         _publish(drivers, seen.observed)
     return ApplyReport(results, seen.plan.blocked)
@@ -160,16 +160,20 @@ def nothing_wanted(desired: DesiredState) -> DesiredState:
     return desired.model_copy(update={"models": models, "gateway": None})
 
 
-def _with_exits(journal: Journal, results: tuple[StepResult, ...], now: float) -> Journal:
-    """Remember why starts failed, forget it where one succeeded."""
+def _with_exits(
+    journal: Journal, observed: ObservedState, results: tuple[StepResult, ...], now: float
+) -> Journal:
+    """Remember how servers ended by themselves; a stop that was asked for ends that memory."""
     exits = dict(journal.last_exits)
     for result in results:
         match result.step.effect:
             case StartServer(launch=launch) if result.outcome is Outcome.FAILED:
                 exits[launch.instance] = LastExit(now, result.reason, launch.spec_hash)
             case StartServer(launch=launch) if result.outcome is Outcome.DONE:
-                exits.pop(launch.instance, None)
-            case AwaitReady(instance=instance) if result.outcome is Outcome.DONE:
+                # The new copy took over the slot, where the death of the old one was to be seen.
+                if ended := observed.last_exit(launch.instance):
+                    exits[launch.instance] = ended
+            case StopServer(instance=instance) if result.outcome is Outcome.DONE:
                 exits.pop(instance, None)
             case _:
                 pass

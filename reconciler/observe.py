@@ -6,7 +6,7 @@ In: the desired state (to know which files and ports matter) and the drivers. Ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,11 +19,18 @@ from reconciler.core.observed import (
     ObservedState,
 )
 from reconciler.core.resolve import LOOPBACK, instance_names, model_of
+from reconciler.core.vitals import Verdict, Vitals, unasked
 from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers, Files, Health
 
 PARALLEL_FILES = 8
+PARALLEL_LOOKS = 16
 SETTLE_S = 5.0
+PROGRESS_S = 2.0
+"""How long a server with requests in hand may show no progress until `health` calls it stuck."""
+PROGRESS_POLL_S = 0.2
+LEAST_CPU_SECONDS = 0.05
+"""CPU time in that while that proves work: of a prompt's n_batch tokens nothing shows for long."""
 
 _PHASES = {
     Health.READY: Phase.READY,
@@ -61,6 +68,7 @@ def observe(desired: DesiredState, drivers: Drivers) -> ObservedState:
         files=observe_files(desired, drivers, servers),
         engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
         journal=drivers.state.read(),
+        deaths=drivers.runtime.deaths(servers),
         disk_free_bytes=drivers.files.disk_free(),
         templates=drivers.templates,
     )
@@ -78,6 +86,59 @@ def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
         else replace(server, phase=_PHASES[health[server.address]])
         for server in servers
     )
+
+
+def examine_all(
+    servers: Sequence[ObservedServer], drivers: Drivers, token_timeout: float, cancel: Cancel
+) -> tuple[Vitals, ...]:
+    """Ask all these servers at once how they do; a token may take `token_timeout` seconds."""
+    if not servers:
+        return ()
+    with ThreadPoolExecutor(min(PARALLEL_LOOKS, len(servers))) as pool:
+        return tuple(pool.map(lambda one: examine(one, drivers, token_timeout, cancel), servers))
+
+
+def examine(
+    server: ObservedServer, drivers: Drivers, token_timeout: float, cancel: Cancel
+) -> Vitals:
+    """Find out whether a server makes tokens, without waking one that sleeps.
+
+    One with requests in hand is not given another: it shows by its progress that it works.
+    """
+    if known := unasked(server):
+        return known
+    name, address, prober = server.instance, server.address, drivers.prober
+    counters = prober.counters(address)
+    if counters is None:
+        return Vitals(name, Verdict.SILENT, reason="it does not answer /metrics")
+    if Vitals(name, Verdict.OK, counters=counters).in_hand:
+        return _examine_busy(server, drivers, counters, cancel)
+    if prober.is_sleeping(address):
+        reason = "it has put its weights away; the next request wakes it"
+        return Vitals(name, Verdict.ASLEEP, reason=reason, counters=counters)
+    answer = prober.make_token(address, token_timeout)
+    if not answer.trouble:
+        return Vitals(name, Verdict.OK, answer.seconds, counters=counters)
+    now = prober.counters(address) or counters
+    if Vitals(name, Verdict.OK, counters=now).in_hand:
+        # Others were faster: the token waited behind their requests.
+        return _examine_busy(server, drivers, now, cancel)
+    return Vitals(name, Verdict.SILENT, reason=answer.trouble, counters=now)
+
+
+def _examine_busy(
+    server: ObservedServer, drivers: Drivers, counters: Mapping[str, float], cancel: Cancel
+) -> Vitals:
+    clock, prober, name = drivers.clock, drivers.prober, server.instance
+    before, cpu = prober.progress(server.address), drivers.runtime.cpu_seconds(server.ref)
+    deadline = clock.monotonic() + PROGRESS_S
+    while clock.monotonic() < deadline and not cancel.wait(PROGRESS_POLL_S):
+        moved = prober.progress(server.address) != before
+        worked = drivers.runtime.cpu_seconds(server.ref) - cpu >= LEAST_CPU_SECONDS
+        if moved or worked:
+            return Vitals(name, Verdict.BUSY, counters=counters)
+    reason = f"in {PROGRESS_S:g} s it moved no token and used no CPU time"
+    return Vitals(name, Verdict.STUCK, reason=reason, counters=counters)
 
 
 def observe_files(

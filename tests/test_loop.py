@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,7 +130,7 @@ def test_down_wants_nothing_but_keeps_how_to_stop(world: Machine) -> None:
 # ---- what is remembered
 
 
-def test_why_a_start_failed_is_remembered_and_forgotten(world: Machine) -> None:
+def test_why_a_start_failed_is_remembered_until_it_is_stopped(world: Machine) -> None:
     world.runtime.behaviours["a"] = Behaviour(dies_after_s=0, code=3)
     report = world.apply(wanted())
     [failed] = report.failed
@@ -147,7 +146,18 @@ def test_why_a_start_failed_is_remembered_and_forgotten(world: Machine) -> None:
     }
     world.runtime.behaviours["a"] = Behaviour()
     assert world.apply(wanted()).converged
+    assert world.state.read().last_exits == exits
+    assert world.apply(wanted("  {}")).converged
     assert world.state.read().last_exits == {}
+
+
+def test_a_death_that_nobody_saw_is_remembered_when_it_is_started_again(world: Machine) -> None:
+    world.runtime.behaviours["a"] = Behaviour(dies_after_s=100, says="failed to allocate")
+    assert world.apply(wanted()).converged
+    world.clock.advance(200)
+    world.runtime.behaviours["a"] = Behaviour()
+    assert world.apply(wanted()).converged
+    assert world.state.read().last_exits[InstanceName("a")].reason == "not enough memory"
 
 
 def test_a_start_that_never_began_is_remembered_too(world: Machine) -> None:
@@ -161,19 +171,6 @@ def test_an_interrupted_start_is_no_exit(world: Machine) -> None:
     report = world.apply(wanted(), world.cancel(after=5))
     assert Outcome.CANCELLED in {one.outcome for one in report.failed}
     assert "a" not in world.state.read().last_exits
-
-
-def test_what_was_waited_for_is_forgotten(world: Machine) -> None:
-    world.runtime.behaviours["a"] = Behaviour(loads_s=100)
-    world.apply(wanted(), world.cancel(after=50))
-    old = LastExit(1.0, "it died", SpecHash("x"))
-    world.state.write(
-        replace(world.state.read(), last_exits={InstanceName("a"): old, InstanceName("z"): old})
-    )
-    report = world.apply(wanted())
-    assert report.converged
-    assert report.started
-    assert world.state.read().last_exits == {"z": old}
 
 
 def test_exits_of_others_stay(world: Machine) -> None:

@@ -19,8 +19,9 @@ from reconciler.core.observed import (
     PortHolder,
     ProcessRef,
 )
+from reconciler.core.vitals import Answer, Verdict, Vitals
 from reconciler.core.words import Generation, InstanceName, Phase
-from reconciler.observe import SETTLE_S, observe, observe_servers, settle
+from reconciler.observe import PROGRESS_S, SETTLE_S, examine_all, observe, observe_servers, settle
 
 
 def desired(models: dict[str, Any], **rest: Any) -> DesiredState:
@@ -169,8 +170,10 @@ def test_the_picture_holds_what_each_driver_said(world: FakeWorld) -> None:
     world.gateway.running = ObservedGateway(ProcessRef(50, 1))
     world.templates = {"nginx.conf.j2": "text"}
     start(world, "m")
+    start(world, "dead", Behaviour(dies_after_s=0, says="failed to allocate"))
     seen = observe(desired({"m": {}}), world.drivers)
     assert [one.instance for one in seen.servers] == ["m"]
+    assert {name: one.reason for name, one in seen.deaths.items()} == {"dead": "not enough memory"}
     assert seen.gateway is world.gateway.running
     assert (seen.nginx, seen.nginx_reason) == (("/usr/sbin/nginx",), "")
     assert seen.engine is world.engines.engine
@@ -220,3 +223,80 @@ def test_settling_can_be_interrupted(world: FakeWorld) -> None:
     began, world.runtime.unsettled_s = world.clock.now(), 1000.0
     settle(world.drivers, world.cancel(after=2))
     assert 2 <= world.clock.now() - began < 2.1
+
+
+# ---- health
+
+
+def examined(world: FakeWorld) -> Vitals:
+    servers = observe_servers(world.drivers)
+    (found,) = examine_all(servers, world.drivers, 30.0, world.cancel())
+    return found
+
+
+def address_of(world: FakeWorld) -> str:
+    return world.runtime.servers[-1].launch.address
+
+
+def test_an_idle_server_makes_a_token(world: FakeWorld) -> None:
+    start(world, "m")
+    found = examined(world)
+    assert (found.verdict, found.seconds, found.reason) == (Verdict.OK, 0.03, "")
+    assert found.counters == {"requests_processing": 0.0}
+
+
+def test_who_is_not_ready_is_not_asked_for_one(world: FakeWorld) -> None:
+    start(world, "m", Behaviour(loads_s=60))
+    assert examined(world).verdict is Verdict.LOADING
+    assert "in_flight" not in world.runtime.calls
+
+
+def test_who_does_not_count_is_silent(world: FakeWorld) -> None:
+    start(world, "m")
+    world.prober.says[address_of(world)] = None
+    assert examined(world).verdict is Verdict.SILENT
+
+
+def test_who_sleeps_is_left_asleep(world: FakeWorld) -> None:
+    start(world, "m")
+    world.prober.asleep.add(address_of(world))
+    world.prober.answers[address_of(world)] = Answer(1.0, "it was woken")
+    assert examined(world).verdict is Verdict.ASLEEP
+
+
+def test_who_makes_no_token_is_silent(world: FakeWorld) -> None:
+    start(world, "m")
+    world.prober.answers[address_of(world)] = Answer(30.0, "it made no token in 30 s")
+    found = examined(world)
+    assert (found.verdict, found.reason) == (Verdict.SILENT, "it made no token in 30 s")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cpu", "verdict"),
+    [([5, 5, 5, 6], 0.0, Verdict.BUSY), ([5], 0.02, Verdict.BUSY), ([5], 0.0, Verdict.STUCK)],
+)
+def test_who_is_busy_shows_it_by_tokens_or_cpu_time(
+    world: FakeWorld, tokens: list[int | None], cpu: float, verdict: Verdict
+) -> None:
+    start(world, "m")
+    address = address_of(world)
+    world.prober.in_hand[address] = [2]
+    world.prober.tokens[address] = tokens
+    world.prober.answers[address] = Answer(1.0, "it must not be asked")
+    world.runtime.cpu_a_look = cpu
+    began = world.clock.now()
+    found = examined(world)
+    assert (found.verdict, found.running) == (verdict, 2)
+    assert world.clock.now() - began <= PROGRESS_S + 0.3
+
+
+def test_a_token_behind_the_requests_of_others_proves_nothing(world: FakeWorld) -> None:
+    start(world, "m")
+    world.prober.in_hand[address_of(world)] = [0, 3]
+    world.prober.answers[address_of(world)] = Answer(30.0, "it made no token in 30 s")
+    world.runtime.cpu_a_look = 1.0
+    assert examined(world).verdict is Verdict.BUSY
+
+
+def test_nobody_to_examine(world: FakeWorld) -> None:
+    assert examine_all((), world.drivers, 1.0, world.cancel()) == ()

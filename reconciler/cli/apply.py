@@ -25,6 +25,7 @@ from reconciler.cli.verbs import (
     NoColorOption,
     QuietOption,
     RootOption,
+    VerboseOption,
     YesOption,
     interruptible,
     make_output,
@@ -135,6 +136,7 @@ def apply(
     json: JsonOption = False,
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     allow_destroy: AllowDestroyOption = 0,
     allow_protected: AllowProtectedOption = None,
     switch_file: SwitchFileOption = False,
@@ -144,7 +146,7 @@ def apply(
 
     Shows the plan, asks, carries it out, and waits until all that is wanted is ready.
     """
-    output = make_output(no_color=no_color, quiet=quiet, json=json)
+    output = make_output(no_color=no_color, quiet=quiet, json=json, verbose=verbose)
     allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
     workspace = open_file(file, root, os.environ)
     wanted = _read(workspace, output)
@@ -159,11 +161,12 @@ def down(
     json: JsonOption = False,
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     allow_protected: AllowProtectedOption = None,
     lock_timeout: LockTimeoutOption = 10.0,
 ) -> ExitCode:
     """Stop all servers and nginx of this root. Files stay; `apply` brings all back."""
-    output = make_output(no_color=no_color, quiet=quiet, json=json)
+    output = make_output(no_color=no_color, quiet=quiet, json=json, verbose=verbose)
     workspace = open_root(root, os.environ)
     wanted = read_or_nothing(workspace, output)
     drivers = workspace.drivers(wanted.desired)
@@ -279,6 +282,6 @@ def finish(
         return ExitCode.NOT_CONVERGED
     if report.started and not output.json:
         if desired.gateway:
-            output.talk(f"Ready. Gateway: http://{desired.gateway.listen}")
+            output.talk(f"Ready. Gateway: {desired.gateway.url}")
         output.talk("Nothing watches over this: if a server dies, apply again.")
     return ExitCode.OK

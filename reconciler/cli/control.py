@@ -15,7 +15,7 @@ import typer
 
 from reconciler.app import Workspace, open_root
 from reconciler.cli.apply import finish, read_or_nothing
-from reconciler.cli.inspect import known_model
+from reconciler.cli.names import OptionalModel, known_model
 from reconciler.cli.output import YELLOW, Output
 from reconciler.cli.reporting import Reporter
 from reconciler.cli.verbs import (
@@ -24,6 +24,7 @@ from reconciler.cli.verbs import (
     NoColorOption,
     QuietOption,
     RootOption,
+    VerboseOption,
     interruptible,
     make_output,
     verb,
@@ -38,9 +39,6 @@ from reconciler.errors import ExitCode, RefusedError, StateFolderError, UsageErr
 from reconciler.loop import Scope, Wanted, carry_out, look, resumed, suspended
 from reconciler.observe import settle
 
-NameArgument = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="The model.", show_default=False)
-]
 AllOption = Annotated[bool, typer.Option("--all", help="All models.")]
 _MANY = 2**31
 """Stopping is what was asked for: only `protect` still stands in its way."""
@@ -76,12 +74,13 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def stop(
-    name: NameArgument = None,
+    name: OptionalModel = None,
     all_models: AllOption = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; plans and status show it.")] = "",
     root: RootOption = None,
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     allow_protected: AllowProtectedOption = None,
     lock_timeout: LockTimeoutOption = 10.0,
 ) -> ExitCode:
@@ -89,7 +88,7 @@ def stop(
 
     An apply leaves it stopped, and every plan shows it, until `start` ends it.
     """
-    output = make_output(no_color=no_color, quiet=quiet)
+    output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
     workspace = open_root(root, os.environ)
     wanted = read_or_nothing(workspace, output)
     allowed = Allowed(_MANY, frozenset(allow_protected or ()), switch_file=True)
@@ -99,18 +98,19 @@ def stop(
 
 @verb
 def start(
-    name: NameArgument = None,
+    name: OptionalModel = None,
     all_models: AllOption = False,
     root: RootOption = None,
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     lock_timeout: LockTimeoutOption = 10.0,
 ) -> ExitCode:
     """Start a stopped model again.
 
     Ends what `stop` began, starts the servers now, and waits until they are ready.
     """
-    output = make_output(no_color=no_color, quiet=quiet)
+    output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
     wanted = Wanted(parsed.desired, parsed.marks)
@@ -120,11 +120,12 @@ def start(
 
 @verb
 def restart(
-    name: NameArgument = None,
+    name: OptionalModel = None,
     all_models: AllOption = False,
     root: RootOption = None,
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     allow_protected: AllowProtectedOption = None,
     lock_timeout: LockTimeoutOption = 10.0,
 ) -> ExitCode:
@@ -132,7 +133,7 @@ def restart(
 
     By its `rollout`: stop first, or with `surge` the new one first. Waits until they are ready.
     """
-    output = make_output(no_color=no_color, quiet=quiet)
+    output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
     wanted = Wanted(parsed.desired, parsed.marks)

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from reconciler.cli import apply, control, inspect, models
+from reconciler.cli import about, apply, control, health, logs, models, status
 from reconciler.errors import ExitCode
 
 app = typer.Typer(
@@ -22,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for register in (apply.register, inspect.register, models.register, control.register):
-    register(app)
+for group in (apply, status, health, logs, control, models, about):
+    group.register(app)
 
 
 def main() -> None:

@@ -99,6 +99,25 @@ class Output:
             return text
         return f"\x1b[{colour}m{text}\x1b[0m"
 
+    def coloured_table(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        column: int,
+        colours: Sequence[str],
+    ) -> str:
+        """A table with a bold header and the cells of one column in colours of their own."""
+        terminal = sys.stdout.isatty()
+        first, *lines = table(header, rows).splitlines()
+        start = sum(max(len(row[c]) for row in [header, *rows]) + 2 for c in range(column))
+        painted = [
+            line[:start]
+            + self.paint(row[column], colour, terminal=terminal)
+            + line[start + len(row[column]) :]
+            for line, row, colour in zip(lines, rows, colours, strict=True)
+        ]
+        return "\n".join([self.paint(first, BOLD, terminal=terminal), *painted])
+
     def plan(self, text: str) -> None:
         """Write a plan's text, coloured by its signs, to stdout."""
         terminal = sys.stdout.isatty()

@@ -12,15 +12,23 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, ParamSpec
 
 import typer
 
-from reconciler.cli.output import Output
-from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError
+from reconciler.cli.output import DIM, Output
+from reconciler.core.desired import parse_duration
+from reconciler.drivers import effects
+from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError, UsageError
+
+
+def _duration(text: str) -> float:
+    """A time as the desired file writes it; a bare number is seconds."""
+    return parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
+
 
 RootOption = Annotated[
     Path | None,
@@ -31,12 +39,24 @@ NoColorOption = Annotated[
     bool, typer.Option("--no-color", help="No colour (also: NO_COLOR in the environment).")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only data and errors.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Tell every change of the machine as it happens.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The desired file, or a directory of them.")
 ]
 LockTimeoutOption = Annotated[
     float, typer.Option("--lock-timeout", help="Seconds to wait for another run to end.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        parser=_duration,
+        help="Give up after this time, like 30s or 5m.",
+    ),
 ]
 AllowProtectedOption = Annotated[
     list[str] | None,
@@ -49,11 +69,43 @@ LEAVING = "Interrupted: finishing what has begun. Once more to leave at once."
 P = ParamSpec("P")
 
 
-def make_output(*, no_color: bool = False, quiet: bool = False, json: bool = False) -> Output:
-    """The output that the common options ask for."""
+def make_output(
+    *, no_color: bool = False, quiet: bool = False, json: bool = False, verbose: bool = False
+) -> Output:
+    """The output that the common options ask for.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    if quiet and verbose:
+        raise UsageError(
+            "--quiet and --verbose contradict each other", hint="leave one of them out"
+        )
     dumb = os.environ.get("TERM") == "dumb"
     colour = not (no_color or dumb or os.environ.get("NO_COLOR"))
-    return Output(colour=colour, quiet=quiet, json=json)
+    output = Output(colour=colour, quiet=quiet, json=json)
+    if verbose:
+        _tell_effects(output)
+    return output
+
+
+def _tell_effects(output: Output) -> None:
+    """From now on, say each change of the machine just before it is made."""
+    known = effects.hook
+
+    def tell(what: str) -> None:
+        known(what)
+        moment, _, effect = what.partition(" ")
+        if moment != "before":
+            return
+        # A reader that has gone must not end a step in the middle of its effects.
+        with suppress(OSError):
+            if output.json:
+                output.event(event="effect", text=effect)
+            else:
+                output.talk(f"  {effect}", DIM)
+
+    effects.hook = tell
 
 
 def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
@@ -63,7 +115,12 @@ def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         output = make_output(no_color=bool(kwargs.get("no_color")))
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             code = function(*args, **kwargs)
+        except KeyboardInterrupt:
+            # Only a verb that looks gets here: what changes things has a handler of its own.
+            output.talk("Interrupted.")
+            code = ExitCode.INTERRUPTED
         except ReconcileError as error:
             output.error(error)
             code = error.exit_code

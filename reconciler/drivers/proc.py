@@ -21,10 +21,11 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/PID/stat says (proc(5)): fields 3, 4, 22."""
+    """What /proc/PID/stat says (proc(5)): fields 3, 4, 14 + 15, 22."""
 
     state: str
     parent: int
+    cpu_ticks: int
     start_ticks: int
 
 
@@ -36,7 +37,8 @@ def read_stat(pid: int) -> Stat | None:
         return None
     # The command name may hold spaces and parentheses: fields start after the last one.
     fields = text[text.rfind(")") + 2 :].split()
-    return Stat(fields[0], int(fields[1]), int(fields[19]))
+    cpu = int(fields[11]) + int(fields[12])
+    return Stat(fields[0], int(fields[1]), cpu, int(fields[19]))
 
 
 def ref_of(pid: int) -> ProcessRef | None:
@@ -54,13 +56,24 @@ def lives(process: ProcessRef) -> bool:
 
 def age_s(process: ProcessRef) -> float:
     """Seconds since its start, whatever the wall clock does: both are counted from boot."""
-    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return uptime - process.start_ticks / _TICKS_PER_SECOND
+    return uptime() - process.start_ticks / _TICKS_PER_SECOND
 
 
 def started_at(process: ProcessRef, now: float) -> float:
     """Start of a process in seconds since the epoch, for people."""
     return now - age_s(process)
+
+
+def uptime() -> float:
+    """Seconds since the last boot."""
+    return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+
+
+def cpu_seconds(process: ProcessRef) -> float:
+    """CPU time that a process has used so far, in user mode and in the kernel; 0 when gone."""
+    stat = read_stat(process.pid)
+    same = stat is not None and stat.start_ticks == process.start_ticks
+    return stat.cpu_ticks / _TICKS_PER_SECOND if stat and same else 0.0
 
 
 def boot_id() -> str:

@@ -27,22 +27,19 @@ from reconciler.core.engine import (
     PASSED_ENVIRONMENT,
     SET_ENVIRONMENT,
 )
-from reconciler.core.observed import ObservedServer, ProcessRef
+from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
 from reconciler.core.plan import Launch
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, Phase, SpecHash
-from reconciler.drivers import effects, locks, proc
+from reconciler.drivers import effects, locks, proc, server_logs
 from reconciler.drivers.base import Cancel, Clock, Exit
 from reconciler.errors import EngineError, StateFolderError
 
-LOG_LIMIT_BYTES = 50 * 2**20
-LOGS_KEPT = 5
 SLOT_WAIT_S = 5.0
 """A slot can be held for a moment by a child that has not executed its engine yet."""
 LEFT_BEHIND_S = 5.0
 LOST_AFTER_S = 60.0
 """By then every engine has bound its socket: llama-server does in 40 ms, before it loads."""
-_TAIL_BYTES = 16 * 1024
 
 
 class ServerProcesses:
@@ -85,7 +82,8 @@ class ServerProcesses:
             return None
         instance, slot = InstanceName(env[LABEL_INSTANCE]), env.get(LABEL_SLOT, "a")
         command = proc.command_line(pid)
-        argv = command[command.index("--model") :] if "--model" in command else ()
+        split = command.index("--model") if "--model" in command else len(command)
+        argv = command[split:]
         address = _address_of(argv)
         base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT}
         stopping = self._slot_note(instance, slot) == _stopping_note(ref)
@@ -100,6 +98,7 @@ class ServerProcesses:
             slot=slot,
             address=address,
             routed=_is_port(address) or self._routed_to(instance) == address,
+            command=command[:split],
             argv=argv,
             env=tuple(
                 sorted(
@@ -138,7 +137,7 @@ class ServerProcesses:
                 # Left behind by a predecessor, it would make this start fail; we hold the slot.
                 effects.unlink(launch.address.removeprefix("unix:"))
             log = Path(site.log_file(instance))
-            _rotate(log)
+            server_logs.rotate(log)
             start = log.stat().st_size if log.exists() else 0
             child = effects.spawn(
                 [*launch.command, *launch.argv],
@@ -206,7 +205,7 @@ class ServerProcesses:
         code = child.poll() if child else None
         if code is None and proc.lives(server):
             return None
-        return Exit(code, self._tail(instance, self._log_starts.get(server, 0), 20))
+        return Exit(code, self.log_tail(instance, 20, self._log_starts.get(server, 0)))
 
     def signal_stop(self, server: ProcessRef, instance: InstanceName, slot: str) -> None:
         """TERM, once: a second one crashes llama-server, so the first is noted on the slot."""
@@ -281,19 +280,18 @@ class ServerProcesses:
             effects.unlink(self._site.pid_file(instance))
         os.close(lock)
 
-    def log_tail(self, instance: InstanceName, lines: int) -> str:
-        """The last lines of its log."""
-        return self._tail(instance, 0, lines)
+    def log_tail(self, instance: InstanceName, lines: int, start: int = 0) -> str:
+        """The last lines of its log, from byte `start` on."""
+        return server_logs.tail(Path(self._site.log_file(instance)), lines, start)
 
-    def _tail(self, instance: InstanceName, start: int, lines: int) -> str:
-        try:
-            with Path(self._site.log_file(instance)).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(start if start <= size else 0, size - _TAIL_BYTES))
-                text = file.read().decode(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+    def cpu_seconds(self, server: ProcessRef) -> float:
+        """CPU time that it has used so far."""
+        return proc.cpu_seconds(server)
+
+    def deaths(self, live: Iterable[ObservedServer]) -> Mapping[InstanceName, LastExit]:
+        """How the last copy of each instance ended that neither lives nor was stopped by us."""
+        taken = {(server.instance, server.slot) for server in live}
+        return server_logs.deaths(self._site, taken, self._clock.now() - proc.uptime())
 
     def _routed_to(self, instance: InstanceName) -> str:
         try:
@@ -331,14 +329,3 @@ def _is_child_of(pid: int, labelled: Mapping[int, Mapping[str, str]]) -> bool:
     """A helper process of an engine inherits its labels; only the engine itself counts."""
     stat = proc.read_stat(pid)
     return stat is not None and stat.parent in labelled
-
-
-def _rotate(log: Path) -> None:
-    """Before a start, move a full log aside: NAME.log.1 is the newest of the old ones."""
-    if not log.exists() or log.stat().st_size < LOG_LIMIT_BYTES:
-        return
-    for number in range(LOGS_KEPT - 1, 0, -1):
-        older = log.with_name(f"{log.name}.{number}")
-        if older.exists():
-            effects.rename(older, log.with_name(f"{log.name}.{number + 1}"))
-    effects.rename(log, log.with_name(f"{log.name}.1"))

@@ -113,6 +113,10 @@ class StateFolder:
             effects.make_folder(self._folder)
             effects.write_atomic(self._folder / "journal.json", text + "\n")
 
+    def run_holder(self) -> str:
+        """Who holds the run lock; empty when nobody does."""
+        return _holder(str(self._folder / "run.lock"))
+
     @contextlib.contextmanager
     def run_lock(self, timeout: float) -> Iterator[None]:
         """Hold the run lock while effects run; it dies with us and nobody inherits it."""
@@ -121,7 +125,7 @@ class StateFolder:
         while (lock := self._take(path)) is None:
             if time.monotonic() >= deadline:
                 raise LockHeldError(
-                    f"another run is at work on this root: {_holder(path)}",
+                    f"another run is at work on this root: {_holder(path) or 'it has just ended'}",
                     hint="wait for it to end, or look at `llm-reconcile status`",
                 )
             time.sleep(0.05)
@@ -147,7 +151,7 @@ class StateFolder:
 
 def _holder(path: str) -> str:
     holders = [f"pid {ref.pid} ({_words(ref.pid)})" for ref in proc.holders_of(path)]
-    return ", ".join(holders) or "it has just ended"
+    return ", ".join(holders)
 
 
 def _words(pid: int) -> str:

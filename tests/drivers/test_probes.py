@@ -175,3 +175,75 @@ def test_requests_in_hand_may_be_unknown(place: tuple[str, socket.socket], answe
     address, listener = place
     with answering(listener, answer):
         assert HttpProber().in_flight(address) is None
+
+
+def said(status: str, text: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+def test_counters_are_all_that_it_counts(place: tuple[str, socket.socket]) -> None:
+    address, listener = place
+    with answering(listener, said("200 OK", NONE_IN_HAND)):
+        assert HttpProber().counters(address) == {
+            "requests_processing": 0.0,
+            "requests_deferred": 0.0,
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ('[{"id": 0}, {"n_prompt_tokens_processed": 5, "next_token": [{"n_decoded": 3}]}]', 8),
+        ('[{"n_prompt_tokens_processed": "x", "next_token": {"n_decoded": 3}}]', 0),
+        ("[]", 0),
+        ("[7]", None),
+        ('{"error": 1}', None),
+        ("no", None),
+    ],
+)
+def test_progress_is_what_the_slots_are_through_with(
+    place: tuple[str, socket.socket], text: str, tokens: int | None
+) -> None:
+    address, listener = place
+    with answering(listener, said("200 OK", text)) as seen:
+        assert HttpProber().progress(address) == tokens
+    assert seen[0].startswith(b"GET /slots ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sleeps"),
+    [('{"is_sleeping": true}', True), ('{"is_sleeping": 1}', False), ("[]", False), ("?", False)],
+)
+def test_who_sleeps_says_so(place: tuple[str, socket.socket], text: str, *, sleeps: bool) -> None:
+    address, listener = place
+    with answering(listener, said("200 OK", text)) as seen:
+        assert HttpProber().is_sleeping(address) is sleeps
+    assert seen[0].startswith(b"GET /props ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (said("200 OK", "{}"), ""),
+        (said("500 No", "{}"), "it answered HTTP 500 when asked for a token"),
+        (said("501 No", "{}"), "it answered HTTP 501 when asked for a token"),
+        (b"", "it broke off while it made a token (RemoteProtocolError)"),
+        (None, "it made no token in 0.2 s"),
+    ],
+)
+def test_a_token_is_made_or_not(
+    place: tuple[str, socket.socket], answer: bytes | None, trouble: str
+) -> None:
+    address, listener = place
+    with answering(listener, answer) as seen:
+        found = HttpProber().make_token(address, HURRY_S if answer is None else 10)
+    assert found.trouble == trouble
+    assert found.seconds > 0
+    assert seen[0].startswith(b"POST /completion ")
+
+
+def test_who_cannot_complete_is_asked_to_embed(place: tuple[str, socket.socket]) -> None:
+    address, listener = place
+    with answering(listener, said("501 No", "{}")) as seen:
+        HttpProber().make_token(address, 10)
+    assert [line.split(b" ")[1] for line in seen] == [b"/completion", b"/v1/embeddings"]

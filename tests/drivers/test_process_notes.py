@@ -11,7 +11,7 @@ from process_rig import NEVER, ProcessRig, process_rig
 from waiting import PATIENCE_S
 
 from reconciler.core.words import InstanceName, Phase
-from reconciler.drivers import effects, processes
+from reconciler.drivers import effects, processes, server_logs
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.processes import ServerProcesses
 from reconciler.errors import StateFolderError
@@ -62,7 +62,7 @@ def test_a_log_that_is_not_text_is_shown_as_far_as_it_goes(rig: ProcessRig) -> N
 def test_full_logs_are_moved_aside_and_five_are_kept(
     rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "LOG_LIMIT_BYTES", 4)
+    monkeypatch.setattr(server_logs, "LOG_LIMIT_BYTES", 4)
     for number in range(8):
         rig.run("m", "--say", f"run {number}", "--exit", "0")
     log = Path(rig.site.log_file(M))
@@ -74,7 +74,7 @@ def test_full_logs_are_moved_aside_and_five_are_kept(
 
 
 def test_a_log_with_room_goes_on(rig: ProcessRig) -> None:
-    assert processes.LOG_LIMIT_BYTES == 50 * 2**20
+    assert server_logs.LOG_LIMIT_BYTES == 50 * 2**20
     rig.run("m", "--say", "one", "--exit", "0")
     rig.run("m", "--say", "two", "--exit", "0")
     assert rig.log() == "one\ntwo\n"

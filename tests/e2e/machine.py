@@ -57,6 +57,18 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def arguments(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether it has a handler of its own for this signal (proc(5): SigCgt)."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on (state, parent, ...); empty when gone."""
     try:

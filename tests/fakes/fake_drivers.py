@@ -97,6 +97,16 @@ class FakeGateway:
         self.published = instances
 
 
+class FakeGpus:
+    """The `Gpus` of a test."""
+
+    def __init__(self) -> None:
+        self.memory: dict[int, int] = {}
+
+    def memory_by_pid(self) -> Mapping[int, int]:
+        return self.memory
+
+
 class FakePorts:
     """The `Ports` of a test."""
 
@@ -148,6 +158,9 @@ class FakeState:
             self._journal = journal
             self.writes += 1
 
+    def run_holder(self) -> str:
+        return self.holder
+
     @contextlib.contextmanager
     def run_lock(self, timeout: float) -> Iterator[None]:
         if self.holder:
@@ -169,6 +182,7 @@ class FakeWorld:
     ports: FakePorts = field(default_factory=FakePorts)
     engines: FakeEngines = field(default_factory=FakeEngines)
     state: FakeState = field(default_factory=FakeState)
+    gpus: FakeGpus = field(default_factory=FakeGpus)
     templates: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -187,6 +201,7 @@ class FakeWorld:
             engines=self.engines,
             state=self.state,
             clock=self.clock,
+            gpus=self.gpus,
             templates=self.templates,
         )
 

@@ -12,9 +12,11 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.observed import ObservedServer, ProcessRef
+from reconciler.core.causes import explain
+from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
 from reconciler.core.plan import Launch
-from reconciler.core.words import InstanceName, Phase
+from reconciler.core.vitals import Answer
+from reconciler.core.words import InstanceName, Phase, SpecHash
 from reconciler.drivers.base import Cancel, Exit, Health
 from reconciler.errors import EngineError
 
@@ -105,6 +107,9 @@ class FakeRuntime:
         self.notes: dict[tuple[str, str], ProcessRef] = {}
         self.faults: dict[str, Exception] = {}
         self.calls: list[str] = []
+        self.cpu: dict[ProcessRef, float] = {}
+        self.cpu_a_look = 0.0
+        """CPU seconds that a server has used more at each look."""
         self.unsettled_s = 0.0
         """How long from now on a child will still be before its exec."""
         self._settled_at: float | None = None
@@ -224,6 +229,21 @@ class FakeRuntime:
         said = [one.behaviour.says for one in self.servers if one.launch.instance == instance]
         return "\n".join("\n".join(said).splitlines()[-lines:])
 
+    def cpu_seconds(self, server: ProcessRef) -> float:
+        self.cpu[server] = self.cpu.get(server, 0.0) + self.cpu_a_look
+        return self.cpu[server]
+
+    def deaths(self, live: Iterable[ObservedServer]) -> Mapping[InstanceName, LastExit]:
+        names = {server.instance for server in live}
+        last = {one.launch.instance: one for one in self.servers}
+        return {
+            name: LastExit(
+                self._clock.now(), explain(None, one.behaviour.says).reason, SpecHash("")
+            )
+            for name, one in last.items()
+            if name not in names and (name, one.launch.slot) not in self.notes
+        }
+
 
 class FakeProber:
     """The `Prober` of a test: health follows the runtime's servers; requests are scripted."""
@@ -234,6 +254,12 @@ class FakeProber:
         self.in_hand: dict[str, list[int | None]] = {}
         """Address -> what the next looks find; the last one stays."""
         self.asked: list[str] = []
+        self.tokens: dict[str, list[int | None]] = {}
+        """Address -> what the next looks at its progress find; the last one stays."""
+        self.asleep: set[str] = set()
+        self.answers: dict[str, Answer] = {}
+        self.says: dict[str, Mapping[str, float] | None] = {}
+        """Address -> further counters; None: it does not answer."""
 
     def health(self, address: str, timeout: float = 2.0) -> Health:
         self.asked.append(address)
@@ -253,3 +279,18 @@ class FakeProber:
         self._runtime.calls.append("in_flight")
         counts = self.in_hand.get(address, [0])
         return counts.pop(0) if len(counts) > 1 else counts[0]
+
+    def counters(self, address: str) -> Mapping[str, float] | None:
+        more = self.says.get(address, {})
+        running = self.in_flight(address)
+        return None if more is None else {"requests_processing": float(running or 0), **more}
+
+    def progress(self, address: str) -> int | None:
+        seen = self.tokens.get(address, [0])
+        return seen.pop(0) if len(seen) > 1 else seen[0]
+
+    def is_sleeping(self, address: str) -> bool:
+        return address in self.asleep
+
+    def make_token(self, address: str, timeout: float) -> Answer:
+        return self.answers.get(address, Answer(0.03))

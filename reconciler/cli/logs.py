@@ -1,0 +1,103 @@
+"""The verb that shows what a server wrote: logs.
+
+In: a name and flags. Out: the end of a log on stdout, and what is added to it. It takes no lock
+and changes nothing; it needs no desired file to show a log that is there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler.app import Workspace, open_root
+from reconciler.cli.names import complete_instance, known_instances, known_model
+from reconciler.cli.verbs import NoColorOption, RootOption, interruptible, make_output, verb
+from reconciler.core.desired import MODEL_NAME
+from reconciler.core.resolve import model_of
+from reconciler.core.words import InstanceName
+from reconciler.drivers.base import Cancel
+from reconciler.errors import ExitCode, UsageError
+
+FOLLOW_POLL_S = 0.2
+
+
+def register(app: typer.Typer) -> None:
+    """Add this verb to the app."""
+    app.command()(logs)
+
+
+@verb
+def logs(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A model, or an instance NAME[1].",
+            autocompletion=complete_instance,
+        ),
+    ],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")
+    ] = 100,
+    root: RootOption = None,
+    no_color: NoColorOption = False,
+) -> ExitCode:
+    """The output of a model's server."""
+    output = make_output(no_color=no_color)
+    workspace = open_root(root, os.environ)
+    path = Path(workspace.site.log_file(InstanceName(name)))
+    if not MODEL_NAME.fullmatch(model_of(InstanceName(name))) or not path.exists():
+        name = _meant(name, workspace)
+        path = Path(workspace.site.log_file(InstanceName(name)))
+    content = path.read_bytes()
+    tail = content.decode(errors="replace").split("\n")
+    tail = (tail[:-1] if tail[-1] == "" else tail)[-lines:] if lines else []
+    if tail:
+        output.data("\n".join(tail))
+    if not follow:
+        return ExitCode.OK
+    with interruptible(output, say="") as interrupt:
+        _follow(path, len(content), interrupt.event)
+        return interrupt.code
+
+
+def _follow(path: Path, start: int, cancel: Cancel) -> None:
+    """Print what is added, through rotations, until Ctrl-C."""
+    position, inode = path.stat().st_size if start > path.stat().st_size else start, -1
+    while not cancel.is_set():
+        try:
+            with path.open("rb") as file:
+                seen = os.fstat(file.fileno())
+                # A new file under the name, or a shorter one: begin at its start.
+                if inode not in {-1, seen.st_ino} or seen.st_size < position:
+                    position = 0
+                inode = seen.st_ino
+                file.seek(position)
+                added = file.read()
+                position += len(added)
+        except FileNotFoundError:
+            added = b""
+        if added:
+            sys.stdout.write(added.decode(errors="replace"))
+            sys.stdout.flush()
+        cancel.wait(FOLLOW_POLL_S)
+
+
+def _meant(name: str, workspace: Workspace) -> str:
+    """The instance that a name without a log stands for: that of an alias.
+
+    Raises:
+        UsageError: there is no such instance, or it has no log.
+    """
+    desired = workspace.parse().desired
+    model = known_model(name, desired)
+    meant = name if "[" in name else model
+    known_instances(meant, desired)
+    if not Path(workspace.site.log_file(InstanceName(meant))).exists():
+        raise UsageError(f"{name} has no log yet", hint="it was never started here: apply first")
+    return meant

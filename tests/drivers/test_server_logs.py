@@ -1,0 +1,71 @@
+"""What slots and logs say of servers that died while nobody looked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.observed import LastExit
+from reconciler.core.site import Site
+from reconciler.core.words import InstanceName, SpecHash
+from reconciler.drivers.server_logs import REBOOTED, deaths
+
+M = InstanceName("m")
+LONG_AGO = 1000.0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(root=str(tmp_path / "r"), state=str(tmp_path / "s"), desired="x.yaml")
+    (tmp_path / "s" / "slots").mkdir(parents=True)
+    (tmp_path / "r" / "logs").mkdir(parents=True)
+    return made
+
+
+def leave(site: Site, slot: str, note: str = "", log: str | None = None, name: str = "m") -> None:
+    """What a server leaves: its slot's note, its log of 50 seconds later."""
+    instance = InstanceName(name)
+    lock = Path(site.slot_lock(instance, slot))
+    lock.write_text(note, encoding="utf-8")
+    os.utime(lock, (LONG_AGO, LONG_AGO))
+    if log is not None:
+        path = Path(site.log_file(instance))
+        path.write_text(log, encoding="utf-8")
+        os.utime(path, (LONG_AGO + 50, LONG_AGO + 50))
+
+
+def test_the_end_of_the_log_tells_why(site: Site) -> None:
+    leave(site, "a", log="ok\nggml: failed to allocate buffer\n")
+    assert deaths(site, (), 0.0) == {M: LastExit(1050.0, "not enough memory", SpecHash(""))}
+
+
+def test_a_silent_death_is_one_too(site: Site) -> None:
+    leave(site, "a")
+    assert deaths(site, (), 0.0) == {M: LastExit(1000.0, "it ended", SpecHash(""))}
+
+
+def test_a_stop_of_ours_is_no_death(site: Site) -> None:
+    leave(site, "a", "stopping 7 9\n", "bye\n")
+    assert deaths(site, (), 0.0) == {}
+
+
+def test_who_lives_has_not_died(site: Site) -> None:
+    leave(site, "a", log="x")
+    leave(site, "a", log="y", name="m[1]")
+    assert set(deaths(site, {(M, "b")}, 0.0)) == {"m[1]"}
+
+
+def test_after_a_reboot_the_log_says_nothing(site: Site) -> None:
+    leave(site, "a", log="failed to allocate\n")
+    assert deaths(site, (), LONG_AGO + 60)[M].reason == REBOOTED
+
+
+def test_nothing_ever_ran(tmp_path: Path) -> None:
+    assert deaths(Site(str(tmp_path), str(tmp_path / "none"), "x"), (), 0.0) == {}
+
+
+def test_a_slot_that_cannot_be_read_tells_nothing(site: Site) -> None:
+    Path(site.slot_lock(M, "a")).symlink_to("nowhere")
+    assert deaths(site, (), 0.0) == {}
