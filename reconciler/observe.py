@@ -28,9 +28,10 @@ PARALLEL_LOOKS = 16
 SETTLE_S = 5.0
 PROGRESS_S = 2.0
 """How long a server with requests in hand may show no progress until `health` calls it stuck."""
-PROGRESS_POLL_S = 0.2
-LEAST_CPU_SECONDS = 0.05
-"""CPU time in that while that proves work: of a prompt's n_batch tokens nothing shows for long."""
+PROGRESS_POLL_S = 0.5
+LEAST_CPU_SECONDS = 0.1
+"""CPU time in that while that proves work: of a prompt's n_batch tokens nothing shows for long.
+More than answering our own questions costs (5 ms each at most)."""
 
 _PHASES = {
     Health.READY: Phase.READY,

@@ -273,7 +273,7 @@ def test_who_makes_no_token_is_silent(world: FakeWorld) -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "cpu", "verdict"),
-    [([5, 5, 5, 6], 0.0, Verdict.BUSY), ([5], 0.02, Verdict.BUSY), ([5], 0.0, Verdict.STUCK)],
+    [([5, 5, 5, 6], 0.0, Verdict.BUSY), ([5], 0.05, Verdict.BUSY), ([5], 0.0, Verdict.STUCK)],
 )
 def test_who_is_busy_shows_it_by_tokens_or_cpu_time(
     world: FakeWorld, tokens: list[int | None], cpu: float, verdict: Verdict
@@ -287,7 +287,7 @@ def test_who_is_busy_shows_it_by_tokens_or_cpu_time(
     began = world.clock.now()
     found = examined(world)
     assert (found.verdict, found.running) == (verdict, 2)
-    assert world.clock.now() - began <= PROGRESS_S + 0.3
+    assert world.clock.now() - began <= PROGRESS_S + 0.6
 
 
 def test_a_token_behind_the_requests_of_others_proves_nothing(world: FakeWorld) -> None:
