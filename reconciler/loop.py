@@ -7,7 +7,7 @@ happen) and an `ApplyReport` (what did). It prints nothing and asks nobody; `cli
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.core.desired import DesiredState
@@ -18,7 +18,7 @@ from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, S
 from reconciler.core.planner import make_plan, restrict
 from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
-from reconciler.core.words import ModelName, ModelState
+from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import Diagnostic, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
@@ -111,7 +111,7 @@ def carry_out(
         _tidy(wanted, seen, drivers)
         journal = _with_exits(drivers.state.read(), seen.observed, results, drivers.clock.now())
         drivers.state.write(journal)
-        _publish(drivers, seen.observed)
+        _publish(wanted, seen, journal, drivers)
     return ApplyReport(results, seen.plan.blocked)
 
 
@@ -180,17 +180,21 @@ def _with_exits(
     return replace(journal, last_exits=exits)
 
 
-def _publish(drivers: Drivers, before: ObservedState) -> None:
-    """Tell the gateway's /api/models what it cannot ask the servers."""
-    sizes = {name: files.size for name, files in before.files.items()}
-    drivers.gateway.publish(
-        {
-            server.instance: {
-                "since": round(server.since),
-                "size_bytes": sizes.get(model_of(server.instance)),
-                "restarts": None,
-                "reason": None,
-            }
-            for server in drivers.runtime.list()
+def _publish(wanted: Wanted, seen: Round, journal: Journal, drivers: Drivers) -> None:
+    """Tell the gateway's /api/models what it cannot ask the servers: also why one is not there."""
+    sizes = {name: files.size for name, files in seen.observed.files.items()}
+    notes: dict[str, Mapping[str, object]] = {
+        instance: {"reason": one.reason} for instance, one in journal.last_exits.items()
+    }
+    for key, model in wanted.desired.models.items():
+        if suspension := journal.suspended.get(ModelName(key)):
+            note: Mapping[str, object] = {"phase": Phase.SUSPENDED, "reason": str(suspension)}
+            notes |= dict.fromkeys(instance_names(ModelName(key), model), note)
+    for server in drivers.runtime.list():
+        notes[server.instance] = {
+            "since": round(server.since),
+            "size_bytes": sizes.get(model_of(server.instance)),
+            "restarts": None,
+            "reason": None,
         }
-    )
+    drivers.gateway.publish(notes)

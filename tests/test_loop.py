@@ -194,6 +194,19 @@ def test_the_gateway_is_told_what_it_cannot_ask(world: Machine) -> None:
     assert sorted(world.gateway.published) == ["b"]
 
 
+def test_the_gateway_is_told_why_a_server_is_not_there(world: Machine) -> None:
+    world.apply(wanted())
+    world.state.write(suspended(world.state.read(), {A}, 1.0, "card is hot"))
+    world.apply(wanted())
+    note = {"phase": "suspended", "reason": "suspended by `stop`: card is hot"}
+    assert world.gateway.published is not None
+    assert world.gateway.published["a"] == note
+    assert world.gateway.published["b"]["since"] == 1000
+    world.runtime.behaviours["c"] = Behaviour(dies_after_s=0)
+    report = world.apply(wanted(MODELS + "  c: {source: {path: c.gguf}, port: 8003}\n"))
+    assert world.gateway.published["c"] == {"reason": report.failed[0].reason}
+
+
 def test_the_followed_file_is_noted_once(world: Machine) -> None:
     what = wanted(
         "  a: {source: {path: a.gguf}, port: 8001, protect: true}\n"

@@ -116,5 +116,5 @@ def _rest_reason(name: InstanceName, desired: DesiredState, observed: ObservedSt
     if name not in instance_names(model_of(name), model):
         return f"replicas: {model.replicas}"
     if suspension is not None:
-        return f"suspended by `stop`{': ' + suspension.reason if suspension.reason else ''}"
+        return str(suspension)
     return ""

@@ -173,6 +173,9 @@ class Suspension:
     since: float
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"suspended by `stop`{': ' + self.reason if self.reason else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class LastExit:

@@ -346,6 +346,11 @@ def test_the_models_as_json(world: Rig) -> None:
     world.gateway.publish({"beta": note, "twin": {"restarts": 1}, "twin[1]": {"restarts": 2}})
     eventually(lambda: listed()["beta"] == {**beta, **note})
     assert listed()["twin"]["restarts"] == 3
+    rest = {"phase": "suspended", "reason": "suspended by `stop`"}
+    world.gateway.publish({"beta": rest, "down": rest})
+    eventually(lambda: listed()["down"]["phase"] == "suspended")
+    assert listed()["down"]["reason"] == rest["reason"]
+    assert listed()["beta"]["phase"] == "ready", "it answers, whatever the note says"
     assert listed()["alpha"]["port"] == world.ports["alpha"]
 
 
