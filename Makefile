@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint lock clean
+.PHONY: help demo demo-down test lint lock pictures clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -20,6 +20,7 @@ help:
 	@echo 'make test       lint and all tests'
 	@echo 'make lint       ruff, mypy, import-linter'
 	@echo 'make lock       renew requirements-dev.lock (needs uv)'
+	@echo 'make pictures   the pictures of the README, from a real run (needs tmux and chromium)'
 	@echo 'make clean      stop the demo, remove what these made'
 
 $(STAMP): requirements-dev.lock pyproject.toml
@@ -71,6 +72,9 @@ lock:
 	printf 'hatchling\neditables\n' | $(UV) pip compile pyproject.toml - --extra standalone --group dev \
 	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --quiet -o requirements-dev.lock
+
+pictures: $(STAMP)
+	$(BIN)/python docs/pictures/make.py
 
 clean: demo-down
 	rm -rf .venv .demo .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
