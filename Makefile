@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint lock pictures clean
+.PHONY: help demo demo-down test lint bench lock pictures clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo-down  stop the demo'
 	@echo 'make test       lint and all tests'
 	@echo 'make lint       ruff, mypy, import-linter'
+	@echo 'make bench      measure, and write docs/benchmarks.md (under 8 minutes)'
 	@echo 'make lock       renew requirements-dev.lock (needs uv)'
 	@echo 'make pictures   the pictures of the README, from a real run (needs tmux and chromium)'
 	@echo 'make clean      stop the demo, remove what these made'
@@ -67,6 +68,9 @@ test: lint
 	@$(BIN)/coverage report --include='reconciler/core/*' --fail-under=100 > /dev/null \
 	  || { echo 'reconciler/core is not covered in full (branches too), see above'; exit 1; }
 	@tail -n 1 .venv/pytest.log
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks --out docs/benchmarks.md
 
 lock:
 	printf 'hatchling\neditables\n' | $(UV) pip compile pyproject.toml - --extra standalone --group dev \

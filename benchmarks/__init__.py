@@ -1,0 +1,17 @@
+"""Measurements of llm-reconcile beside what people would use instead: `python -m benchmarks`.
+
+In: this machine, the real engine and nginx. Out: docs/benchmarks.md, written by the harness only.
+`cases` holds what is measured, one module each; `lab` starts real servers and ends them again;
+`results` are plain data and `document` their text. Nothing here judges: a bar is shown beside its
+number, no test fails of it, and numbers are compared only within one run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# One recipe for the tiny model and for finding engines: the tests'.
+sys.path.append(str(REPOSITORY / "tests"))

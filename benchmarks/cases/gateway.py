@@ -1,0 +1,228 @@
+"""Requests through the gateway, against the server itself and llama-server's own router mode.
+
+In: the engine, wrk. Out: requests a second and their ratios, and the first streamed byte. The three
+run at the same time and are asked in turn; what is not asked is idle. Every answer is checked: one
+that is not a 200 with what was asked for makes its row invalid, and the row says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks import machine
+from benchmarks.lab import FLAGS, Bench, BenchmarkError, Lab, by_hand
+from benchmarks.results import Bar, Row, Section, Unit, not_measured, percentile, ratio
+from benchmarks.wrk import CONNECTIONS, Load, post
+
+ROUNDS, SECONDS = 5, 2
+STREAMS = 100
+FIRST_BYTE_S = 0.020
+PATIENCE_S = 60.0
+DIRECT, GATEWAY, ROUTER = "direct", "gateway", "router mode"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of request, and what is hoped of it."""
+
+    name: str
+    path: str
+    body: Mapping[str, object]
+    piece: str
+    """What a good answer holds."""
+    over_direct: Bar | None = None
+    over_router: Bar | None = None
+
+
+_PROMPT = {"prompt": "hello there", "ignore_eos": True}
+KINDS = (
+    Kind(
+        "POST /tokenize",
+        "/tokenize",
+        {"content": "hello there"},
+        '"tokens"',
+        over_router=Bar(least=4),
+    ),
+    Kind(
+        "completion of 1 token",
+        "/v1/completions",
+        {**_PROMPT, "max_tokens": 1},
+        '"completion_tokens":1,',
+        over_direct=Bar(least=0.8),
+    ),
+    Kind(
+        "completion of 16 tokens",
+        "/v1/completions",
+        {**_PROMPT, "max_tokens": 16},
+        '"completion_tokens":16,',
+        over_direct=Bar(least=0.8),
+    ),
+)
+
+
+@dataclass
+class Rivals:
+    """Where the same model is served, by what."""
+
+    model: str
+    ports: dict[str, int] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
+    """What is not served, and why."""
+
+
+def measure(bench: Bench) -> Section:
+    """Measure it."""
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab(bench, 2))
+        rivals = _start(lab, stack)
+        rows = [row for kind in KINDS for row in _load(bench, kind, rivals)]
+        rows += _first_bytes(bench, rivals)
+    about = f"""
+One tiny model, served three times by the same program with the same flags: a server asked directly
+(TCP), one behind the gateway (unix socket), and one behind llama-server's router mode. The gateway
+and the router find the model by the `model` in the body. wrk with {CONNECTIONS} connections, \
+{SECONDS} s a turn, in turn;
+every answer is checked. First streamed byte: a new connection, until the first `data:` has arrived.
+"""
+    return Section("Requests through the gateway", about, tuple(rows))
+
+
+# ---- the rivals
+
+
+def _start(lab: Lab, stack: contextlib.ExitStack) -> Rivals:
+    lab.bench.tell("gateway: one model, directly, behind the gateway, and behind router mode")
+    lab.apply()
+    name, pid = sorted(lab.servers().items())[0]
+    direct, router = machine.free_ports(2)
+    rivals = Rivals(name, {DIRECT: direct, GATEWAY: lab.port})
+    argv, env = lab.same_by_hand(pid, direct)
+    stack.enter_context(by_hand(argv, env, lab.folder / "direct.log"))
+    if lab.bench.engine.name == "llama-server":
+        rivals.ports[ROUTER] = router
+        argv = _router_argv(lab, router)
+        stack.enter_context(by_hand(argv, env, lab.folder / "router.log"))
+    else:
+        rivals.lacking[ROUTER] = "only the real llama-server has a router mode"
+    for rival, port in rivals.ports.items():
+        _until_served(rival, port, name)
+    return rivals
+
+
+def _router_argv(lab: Lab, port: int) -> list[str]:
+    models = lab.folder / "router"
+    models.mkdir()
+    for name in lab.names:
+        shutil.copy(lab.weights, models / f"{name}.gguf")
+    flags = [word for name, value in FLAGS.items() for word in (_spelled(name), str(value))]
+    listens = ["--host", "127.0.0.1", "--port", str(port)]
+    return [*lab.bench.engine.command, "--models-dir", str(models), *listens, *flags]
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _until_served(rival: str, port: int, model: str) -> None:
+    """Wait until the model answers there; router mode loads it at its first request."""
+    deadline = time.monotonic() + PATIENCE_S
+    body = {"model": model, "content": "hello"}
+    while not _answers(port, body):
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{rival}: the model does not answer on port {port}")
+        time.sleep(0.05)
+
+
+def _answers(port: int, body: Mapping[str, object]) -> bool:
+    try:
+        return b" 200 " in b"".join(_parts(port, "/tokenize", body))[:20]
+    except OSError:
+        return False
+
+
+# ---- requests a second
+
+
+def _load(bench: Bench, kind: Kind, rivals: Rivals) -> list[Row]:
+    if not shutil.which("wrk"):
+        return [not_measured(kind.name, Unit.RATE, "wrk is not installed")]
+    bench.tell(f"gateway: {kind.name}")
+    body = json.dumps({"model": rivals.model, **kind.body})
+    loads: dict[str, list[Load]] = {rival: [] for rival in rivals.ports}
+    for number in range(bench.rounds(ROUNDS)):
+        names = list(rivals.ports)
+        first = number % len(names)
+        for rival in (*names[first:], *names[:first]):
+            url = f"http://127.0.0.1:{rivals.ports[rival]}{kind.path}"
+            loads[rival].append(post(url, body, kind.piece, bench.rounds(SECONDS)))
+    rows = {rival: _rates(f"{kind.name}: {rival}", seen) for rival, seen in loads.items()}
+    for rival, why in rivals.lacking.items():
+        rows[rival] = not_measured(f"{kind.name}: {rival}", Unit.RATE, why)
+    through = rows[GATEWAY]
+    return [
+        *rows.values(),
+        ratio(f"{kind.name}: gateway / direct", through, rows[DIRECT], kind.over_direct),
+        ratio(f"{kind.name}: gateway / router mode", through, rows[ROUTER], kind.over_router),
+    ]
+
+
+def _rates(name: str, loads: Sequence[Load]) -> Row:
+    complaints = list(dict.fromkeys(one.complaint for one in loads if one.complaint))
+    rates = tuple(one.rate for one in loads)
+    return Row(name, Unit.RATE, rates, note="; ".join(complaints[:2]))
+
+
+# ---- the first streamed byte
+
+
+def _first_bytes(bench: Bench, rivals: Rivals) -> list[Row]:
+    bench.tell("gateway: first streamed byte")
+    body = {"model": rivals.model, **_PROMPT, "max_tokens": 16, "stream": True}
+    seconds: dict[str, list[float]] = {DIRECT: [], GATEWAY: []}
+    for _ in range(bench.size(STREAMS)):
+        for rival, seen in seconds.items():
+            seen.append(_first_byte(rivals.ports[rival], body))
+    rows = [
+        Row(f"first streamed byte: {rival}", Unit.SECONDS, tuple(seen))
+        for rival, seen in seconds.items()
+    ]
+    added = [b - a for a, b in zip(seconds[DIRECT], seconds[GATEWAY], strict=True)]
+    name = "first streamed byte: gateway - direct"
+    late = tuple(percentile(seen, 0.99) for seen in seconds.values())
+    return [
+        *rows,
+        Row(name, Unit.SECONDS, tuple(added), Bar(most=FIRST_BYTE_S)),
+        Row("first streamed byte, 99th percentile: direct", Unit.SECONDS, late[:1]),
+        Row("first streamed byte, 99th percentile: gateway", Unit.SECONDS, late[1:]),
+    ]
+
+
+def _first_byte(port: int, body: Mapping[str, object]) -> float:
+    began = time.perf_counter()
+    answer, first = b"", 0.0
+    for part in _parts(port, "/v1/completions", body):
+        answer += part
+        if not first and b"\r\n\r\n" in answer and b"data:" in answer:
+            first = time.perf_counter() - began
+    if not first or b"[DONE]" not in answer:
+        raise BenchmarkError(f"a stream on port {port} was no stream: {answer[:200]!r}")
+    return first
+
+
+def _parts(port: int, path: str, body: Mapping[str, object]) -> Iterator[bytes]:
+    """Send one POST on a connection of its own; yields what arrives, as it arrives."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as connection:
+        connection.sendall(head.encode() + content)
+        while part := connection.recv(65536):
+            yield part
