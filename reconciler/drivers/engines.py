@@ -19,7 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reconciler import embedded_server
+from reconciler import embedded_flags, embedded_server
 from reconciler.core.desired import DEFAULT_COMMAND
 from reconciler.core.engine import PASSED_ENVIRONMENT
 from reconciler.core.engine_help import parse_help
@@ -81,7 +81,7 @@ class EngineFinder:
     def _embedded() -> ObservedEngine | None:
         if importlib.util.find_spec(embedded_server.PACKAGE) is None:
             return None
-        return _engine(EngineKind.EMBEDDED, EMBEDDED_COMMAND, embedded_server.help_text())
+        return _engine(EngineKind.EMBEDDED, EMBEDDED_COMMAND, embedded_flags.help_text())
 
     def _llama_server(self, path: Path) -> ObservedEngine:
         try:

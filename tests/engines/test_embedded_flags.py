@@ -15,7 +15,8 @@ import pytest
 
 from reconciler import embedded_server
 from reconciler.core.engine_help import parse_help
-from reconciler.embedded_server import OPTIONS, BadFlagError, Named, main, parse
+from reconciler.embedded_flags import OPTIONS, BadFlagError, Named, parse
+from reconciler.embedded_server import main
 
 MODEL = ["--model", "m.gguf"]
 
@@ -140,7 +141,7 @@ def test_wrong_flags_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_is_light() -> None:
     """Neither the 100 MB library nor what the reconciler itself imports may come along."""
     heavy = "{'xllamacpp', 'pydantic', 'httpx', 'psutil', 'argparse'}"
-    code = "import sys, reconciler.embedded_server as e; e.help_text();"
+    code = "import sys, reconciler.embedded_server, reconciler.embedded_flags as e; e.help_text();"
     code += f"print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

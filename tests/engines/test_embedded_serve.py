@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import xllamacpp
 
-from reconciler import embedded_server
-from reconciler.embedded_server import configure, main, parse, serve
+from reconciler import embedded_flags
+from reconciler.embedded_flags import parse
+from reconciler.embedded_server import configure, main, serve
 
 MODEL = ["--model", "m.gguf"]
 
@@ -62,10 +63,11 @@ def test_values_reach_their_attributes() -> None:
 
 def test_every_named_value_exists() -> None:
     for flag, table in (
-        ("-ctv", embedded_server._CACHE),
-        ("-fa", embedded_server._FLASH),
-        ("--pooling", embedded_server._POOLING),
-        ("--reasoning-format", embedded_server._REASONING),
+        ("-ctv", embedded_flags._CACHE),
+        ("-fa", embedded_flags._FLASH),
+        ("--pooling", embedded_flags._POOLING),
+        ("--load-mode", embedded_flags._LOAD),
+        ("--reasoning-format", embedded_flags._REASONING),
     ):
         for word in table:
             params(flag, word)

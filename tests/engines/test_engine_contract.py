@@ -25,7 +25,7 @@ from engine_server import PING_S, Server, eventually, free_port
 from reconciler.core.engine import owned_argv
 from reconciler.core.engine_help import parse_help
 from reconciler.core.words import ModelName
-from reconciler.embedded_server import OPTIONS
+from reconciler.embedded_flags import OPTIONS
 
 ENDLESS: dict[str, Any] = {"prompt": "once upon", "ignore_eos": True}
 STREAM = {"stream": True}
@@ -325,6 +325,7 @@ def test_help_agrees_on_names_and_values() -> None:
         [
             *("-c", "512", "-np", "2", "-t", "1", "-tb", "2", "-b", "128", "-ub", "64", "-n", "33"),
             *("-fa", "on", "-ctk", "bf16", "-ctv", "f32", "-ngl", "3", "-cram", "10"),
+            *("-lm", "none"),
             *("-s", "42", "--temp", "0.3", "--top-k", "7", "--top-p", "0.5", "--min-p", "0.1"),
             *("--repeat-penalty", "1.1", "--presence-penalty", "0.5", "--frequency-penalty", "-1"),
             *("--no-warmup", "--sleep-idle-seconds", "100", "--reasoning-format", "none"),
