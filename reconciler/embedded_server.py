@@ -78,6 +78,9 @@ def serve(settings: Sequence[tuple[Option, object]]) -> int:
         server = xllamacpp.Server(configure(xllamacpp, settings))
     except RuntimeError:
         return 1  # its log has said why
+    # llama.cpp forgets a stop that comes before its loop runs, and would never end. What the loop
+    # answers proves that it runs; without --metrics this is answered by others, and proves nothing.
+    server.handle_metrics()
     wait_for_stop()
     # The server's own stop: generation ends, open streams get their end of file.
     del server

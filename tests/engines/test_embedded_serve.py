@@ -96,12 +96,16 @@ def test_serves_until_term_and_then_stops_the_server(monkeypatch: pytest.MonkeyP
             seen.append(f"loads {given.model.path}")
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
+        def handle_metrics(self) -> None:
+            # A stop before the loop has answered would be lost.
+            seen.append("its loop runs")
+
         def __del__(self) -> None:
             seen.append("stops")
 
     stand_in(monkeypatch, Server)
     assert main(MODEL) == 0
-    assert seen == ["loads m.gguf", "stops"]
+    assert seen == ["loads m.gguf", "its loop runs", "stops"]
     # A further one must not crash the stop.
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
