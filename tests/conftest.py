@@ -14,13 +14,20 @@ from pathlib import Path
 import pytest
 from engine_programs import real_engines
 from hypothesis import settings
-from proof_tools import TOOLS, lacks
+from proof_tools import NOT_TO_BE_HAD, lacks, missing
 from tiny_gguf import write_tiny_gguf
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
 settings.register_profile("night", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The whole proof is not begun without what can be installed for it."""
+    lost = [tool for tool in missing() if tool not in NOT_TO_BE_HAD]
+    if os.environ.get("LLM_RECONCILE_WHOLE_PROOF") and lost:
+        raise pytest.UsageError(f"the whole proof needs {', '.join(lost)}; see .ci/run")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,9 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which engines and tools the tests ran with: a missing one must not pass unseen."""
     running = {program.name for program in real_engines()}
-    missing = sorted({"embedded", "llama-server"} - running)
-    missing += [tool for tool in TOOLS if lacks(tool)]
-    lost = f" (MISSING: {', '.join(missing)}; see .ci/run)" if missing else ""
+    lost = f" (MISSING: {', '.join(missing())}; see .ci/run)" if missing() else ""
     terminalreporter.write_line(f"engines: {', '.join(sorted({*running, 'fake'}))}{lost}")
 
 

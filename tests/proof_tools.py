@@ -1,7 +1,8 @@
 """Programs that some proofs need besides Python: strace, and leave to make a pid namespace.
 
 In: PATH and the kernel. Out: what is there. A test says what it needs (`pytest.mark.needs`); where
-that is missing it is left out and the last words of the run name it. `.ci/run` leaves out nothing.
+that is missing it is left out, and the last words of the run name it. Under `.ci/run`
+(LLM_RECONCILE_WHOLE_PROOF) what can be installed must be there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+
+from engine_programs import real_engines
 
 OWN_PIDS = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 """Run a command as pid 1 of a pid namespace; with its end all in there ends."""
@@ -29,11 +32,18 @@ def _works(argv: Sequence[str]) -> bool:
     return subprocess.run([*argv, "true"], capture_output=True, check=False).returncode == 0
 
 
+TOOLS = {"strace": ("strace", "-f", "-o", "/dev/null"), "pid namespaces": own_pids()}
+NOT_TO_BE_HAD = {"pid namespaces"}
+"""What no package brings: a container may forbid it to everybody in it."""
+
+
 @functools.cache
 def lacks(tool: str) -> bool:
     """Whether a tool cannot be used here."""
-    tries = {"strace": ("strace", "-f", "-o", "/dev/null"), "pid namespaces": own_pids()}
-    return not _works(tries[tool])
+    return not _works(TOOLS[tool])
 
 
-TOOLS = ("strace", "pid namespaces")
+def missing() -> list[str]:
+    """The engines and tools that some tests are for, and that are not here."""
+    engines = {"embedded", "llama-server"} - {program.name for program in real_engines()}
+    return [*sorted(engines), *filter(lacks, TOOLS)]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engine_programs import llama_server, real_engines
 
 from e2e import machine
-from e2e.lab import FAKE_ENGINE, Lab
+from e2e.lab import EMBEDDED, FAKE_ENGINE, Lab
 
 
 @pytest.fixture
@@ -25,6 +26,19 @@ def lab(short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
 def fakes(short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
     """The same with the scriptable engine."""
     made = Lab(short_folder, tiny_model, engine=dict(FAKE_ENGINE))
+    yield made
+    assert made.close() == []
+
+
+def engine_of(name: str) -> dict[str, str]:
+    if name == "embedded":
+        return dict(EMBEDDED)
+    return {"kind": "llama-server", "command": str(llama_server())}
+
+
+@pytest.fixture(params=[program.name for program in real_engines()])
+def real(request: pytest.FixtureRequest, short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
+    made = Lab(short_folder, tiny_model, engine=engine_of(request.param))
     yield made
     assert made.close() == []
 

@@ -65,6 +65,10 @@ class Lab:
     weights: Path
     engine: Mapping[str, Any] = field(default_factory=lambda: dict(EMBEDDED))
     listen: int = field(default_factory=machine.free_port)
+    under: tuple[str, ...] = ()
+    """What every verb is run by: a program that changes its world, with its arguments."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Further variables of the environment of every verb."""
     _running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,6 +101,7 @@ class Lab:
             "XDG_CACHE_HOME": str(self.folder / "c"),
             "LANG": "C.UTF-8",
             "LLM_RECONCILE_DEBUG": "1",
+            **self.variables,
         }
 
     def pid_file(self, name: str) -> Path:
@@ -129,7 +134,7 @@ class Lab:
     def popen(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start a verb and leave it running."""
         child = subprocess.Popen(
-            [str(COMMAND), *words],
+            [*self.under, *options.pop("under", ()), str(COMMAND), *words],
             cwd=options.pop("cwd", self.root),
             env=self.environment | options.pop("env", {}),
             stdin=options.pop("stdin", subprocess.DEVNULL),
