@@ -23,10 +23,7 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def schema() -> ExitCode:
-    """Print the JSON Schema of the desired file.
-
-    For editors and other tools; it is also in schema/desired.schema.json.
-    """
+    """Print the JSON Schema of the desired file, for editors and other tools."""
     make_output().data(json.dumps(desired_schema(), indent=2, ensure_ascii=False))
     return ExitCode.OK
 

@@ -207,9 +207,7 @@ def _journal(request: Request, models: frozenset[ModelName], drivers: Drivers) -
 def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:
     desired, name = request.wanted.desired, request.name
     if request.all_models == (name is not None):
-        raise UsageError(
-            "name a model, or say --all", hint=f"there are: {', '.join(desired.models)}"
-        )
+        raise UsageError("name a model, or say --all")
     if name is not None and name != model_of(InstanceName(name)):
         hint = f"name the model: {model_of(InstanceName(name))}"
         raise UsageError(

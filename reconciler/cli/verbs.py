@@ -25,17 +25,9 @@ from reconciler.drivers import effects
 from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError, UsageError
 
 
-def duration(value: object) -> float:
-    """A time as the desired file writes it; a bare number is seconds.
-
-    Raises:
-        typer.BadParameter: it is none.
-    """
-    is_number = isinstance(value, str) and value.replace(".", "", 1).isdecimal()
-    try:
-        return parse_duration(float(str(value)) if is_number else value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+def _duration(text: str) -> float:
+    """A time as the desired file writes it; a bare number is seconds."""
+    return parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
 
 
 RootOption = Annotated[
@@ -55,21 +47,14 @@ FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The desired file, or a directory of them.")
 ]
 LockTimeoutOption = Annotated[
-    float,
-    typer.Option(
-        "--lock-timeout",
-        metavar="TIME",
-        parser=duration,
-        show_default=False,
-        help="Wait so long for another run to end (default: 10s; apply: 0s).",
-    ),
+    float, typer.Option("--lock-timeout", help="Seconds to wait for another run to end.")
 ]
 TimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--timeout",
         metavar="TIME",
-        parser=duration,
+        parser=_duration,
         help="Give up after this time, like 30s or 5m.",
     ),
 ]

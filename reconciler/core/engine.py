@@ -59,6 +59,8 @@ PASSED_ENVIRONMENT = (
 """Variables of the caller that a server may see; everything else would change it silently."""
 SET_ENVIRONMENT = ("XDG_CONFIG_HOME",)
 """Variables that we set on every server: an empty folder, so that no ambient config leaks in."""
+SHELL_ENVIRONMENT = ("PWD", "OLDPWD", "SHLVL", "_")
+"""Variables that a shell adds by itself, where `engine.command` is a script of one."""
 
 # Values of these are settings of compute libraries; any other variable may be or hold a secret.
 _SHOWN_NAME = re.compile(

@@ -26,6 +26,7 @@ from reconciler.core.engine import (
     LABEL_SPEC,
     PASSED_ENVIRONMENT,
     SET_ENVIRONMENT,
+    SHELL_ENVIRONMENT,
 )
 from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
 from reconciler.core.plan import Launch
@@ -85,7 +86,7 @@ class ServerProcesses:
         split = command.index("--model") if "--model" in command else len(command)
         argv = command[split:]
         address = _address_of(argv)
-        base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT}
+        base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT, *SHELL_ENVIRONMENT}
         stopping = self._slot_note(instance, slot) == _stopping_note(ref)
         # A socket that was removed cannot be had back: nobody will ever reach this server again.
         old = proc.age_s(ref) > LOST_AFTER_S

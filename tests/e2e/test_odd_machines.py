@@ -52,10 +52,14 @@ def test_a_wrapper_that_passes_nothing_on_keeps_its_engine(lab: Lab) -> None:
     wrapper = lab.root / "wrapper"
     wrapper.write_text(f'#!/bin/sh\n"{engine}" "$@"\n')
     wrapper.chmod(0o755)
-    lab.write({"a": {}}, engine={"kind": "llama-server", "command": str(wrapper)})
+    command = {"kind": "llama-server", "command": str(wrapper)}
+    lab.write({"a": {}}, engine=command)
     lab.apply()
     assert lab.complete("a").status == 200
     assert "No changes." in lab.apply().out
+    lab.write({"a": {"params": {"temp": 0.1}}}, engine=command)
+    forced = [line for line in lab.plan().out.splitlines() if "# forces restart" in line]
+    assert len(forced) == 1, "what the shell set is nothing that changed"
     lab.run("down", "-y")
     assert lab.pids() == {}
 
