@@ -13,11 +13,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import util
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from reconciler.core.words import Generation
 from reconciler.drivers import effects, locks, proc
 from reconciler.drivers.base import Cancel, Clock
 from reconciler.drivers.clock import SystemClock
+from reconciler.drivers.local_http import ask
 from reconciler.errors import GatewayError, InterruptedRunError
 
 CONFIRM_S = 10.0
@@ -109,22 +110,12 @@ class NginxGateway:
 
     def live_generation(self, timeout: float = 1.0) -> Generation | None:
         """Ask the running nginx for its generation; None without an answer in time."""
-        deadline = self._clock.monotonic() + timeout
-        answer = b""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(timeout)
-                connection.connect(self._site.control_socket)
-                connection.sendall(b"GET /generation HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                while part := connection.recv(4096):
-                    answer += part
-                    if self._clock.monotonic() > deadline or len(answer) > 65536:
-                        return None
+            reply = ask(f"unix:{self._site.control_socket}", "/generation", timeout)
         except OSError:
             return None
-        head, _, body = answer.partition(b"\r\n\r\n")
-        text = body.decode(errors="replace").strip()
-        good = head.split(b" ")[1:2] == [b"200"] and _GENERATION.fullmatch(text)
+        text = reply.text.strip()
+        good = reply.status == HTTPStatus.OK and _GENERATION.fullmatch(text)
         return Generation(text) if good else None
 
     def _holders(self) -> _Holders:

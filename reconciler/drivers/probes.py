@@ -6,19 +6,20 @@ Every question has a time-out; no answer is an answer here, never an exception.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-
-import httpx
+from http import HTTPStatus
 
 from reconciler.core.vitals import Answer, parse_counters
 from reconciler.drivers.base import Health
+from reconciler.drivers.local_http import NotReachedError, ask
 
 PARALLEL_PROBES = 16
 QUESTION_S = 2.0
 """For questions that llama-server answers beside its work: at most 0.09 s late in a decode."""
-_NOT_SUPPORTED = (httpx.codes.BAD_REQUEST, httpx.codes.NOT_IMPLEMENTED)
+_NOT_SUPPORTED = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_IMPLEMENTED)
 
 
 class HttpProber:
@@ -27,14 +28,14 @@ class HttpProber:
     def health(self, address: str, timeout: float = 2.0) -> Health:
         """Ask /health once. llama-server answers 503 while it loads, 200 when it is ready."""
         try:
-            status = _get(address, "/health", timeout).status_code
-        except httpx.ConnectError as error:
-            return Health.SILENT if _is_full(error) else Health.REFUSED
-        except httpx.HTTPError:
+            status = ask(address, "/health", timeout).status
+        except NotReachedError:
+            return Health.REFUSED
+        except OSError:
             return Health.SILENT
-        if status == httpx.codes.SERVICE_UNAVAILABLE:
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return Health.LOADING
-        return Health.READY if status == httpx.codes.OK else Health.SILENT
+        return Health.READY if status == HTTPStatus.OK else Health.SILENT
 
     def health_all(self, addresses: Iterable[str]) -> Mapping[str, Health]:
         """Ask many at once."""
@@ -54,23 +55,24 @@ class HttpProber:
     def counters(self, address: str) -> Mapping[str, float] | None:
         """All that /metrics counts; it does not wake a server that sleeps."""
         try:
-            return parse_counters(_get(address, "/metrics", QUESTION_S).text)
-        except httpx.HTTPError:
+            return parse_counters(ask(address, "/metrics", QUESTION_S).text)
+        except OSError:
             return None
 
     def progress(self, address: str) -> int | None:
         """Tokens of prompts and answers that its slots are through with; wakes one that sleeps."""
         try:
-            slots = _get(address, "/slots", QUESTION_S).json()
+            slots = json.loads(ask(address, "/slots", QUESTION_S).body)
             return sum(_tokens(slot) for slot in slots)
-        except (httpx.HTTPError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def is_sleeping(self, address: str) -> bool:
         """Whether it has put its weights away until the next request."""
         try:
-            return _get(address, "/props", QUESTION_S).json().get("is_sleeping") is True
-        except (httpx.HTTPError, ValueError, AttributeError):
+            props = json.loads(ask(address, "/props", QUESTION_S).body)
+            return props.get("is_sleeping") is True
+        except (OSError, ValueError, AttributeError):
             return False
 
     def make_token(self, address: str, timeout: float) -> Answer:
@@ -81,16 +83,16 @@ class HttpProber:
         began = time.monotonic()
         body = {"prompt": "a", "n_predict": 1}
         try:
-            answer = _post(address, "/completion", body, timeout)
-            if answer.status_code in _NOT_SUPPORTED:
-                answer = _post(address, "/v1/embeddings", {"input": "a"}, timeout)
-        except httpx.TimeoutException:
+            answer = ask(address, "/completion", timeout, body)
+            if answer.status in _NOT_SUPPORTED:
+                answer = ask(address, "/v1/embeddings", timeout, {"input": "a"})
+        except TimeoutError:
             return Answer(timeout, f"it made no token in {timeout:g} s")
-        except httpx.HTTPError as error:
-            said = f"it broke off while it made a token ({type(error).__name__})"
+        except OSError as error:
+            said = f"it broke off while it made a token ({error.strerror or error})"
             return Answer(time.monotonic() - began, said)
-        good = answer.status_code == httpx.codes.OK
-        said = "" if good else f"it answered HTTP {answer.status_code} when asked for a token"
+        good = answer.status == HTTPStatus.OK
+        said = "" if good else f"it answered HTTP {answer.status} when asked for a token"
         return Answer(time.monotonic() - began, said)
 
 
@@ -100,28 +102,3 @@ def _tokens(slot: Mapping[str, object]) -> int:
     made = [one.get("n_decoded", 0) for one in after] if isinstance(after, list) else []
     read = slot.get("n_prompt_tokens_processed", 0)
     return sum(count for count in (read, *made) if isinstance(count, int))
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether somebody listens, but has long not taken a connection (EAGAIN of a unix socket)."""
-    while error is not None and not isinstance(error, BlockingIOError):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _get(address: str, path: str, timeout: float) -> httpx.Response:
-    with _client(address, timeout) as client:
-        return client.get(path)
-
-
-def _post(address: str, path: str, body: Mapping[str, object], timeout: float) -> httpx.Response:
-    with _client(address, timeout) as client:
-        return client.post(path, json=body)
-
-
-def _client(address: str, timeout: float) -> httpx.Client:
-    socket = address.removeprefix("unix:") if address.startswith("unix:") else None
-    # verify=False: plain http on this machine; loading the CA bundle costs 20 ms a client.
-    transport = httpx.HTTPTransport(uds=socket, verify=False)
-    base = f"http://{'localhost' if socket else address}"
-    return httpx.Client(base_url=base, transport=transport, timeout=timeout, trust_env=False)
