@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from reconciler.core.causes import explain
 from reconciler.core.observed import ProcessRef
+from reconciler.core.os_errors import explain_os
 from reconciler.core.plan import (
     ApplyGateway,
     AwaitReady,
@@ -143,6 +144,9 @@ class _Worker:
         except ReconcileError as error:
             outcome, reason, hint = Outcome.FAILED, error.message, error.hint
             tail = error.log_tail if isinstance(error, StartFailedError) else ""
+        except OSError as error:
+            outcome = Outcome.FAILED
+            reason, hint = explain_os(error)
         except Exception as error:  # noqa: BLE001 - the worker boundary: one step, not the run
             outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
         done.put(StepResult(self._step, outcome, reason, hint, tail, self._elapsed()))
@@ -232,16 +236,16 @@ class _Worker:
         """Out of nginx, drain, TERM, grace, KILL of the group; then tidy up."""
         runtime, server = self._drivers.runtime, effect.server
         unrouted = effect.unroute and runtime.unroute(effect.instance, effect.address)
-        drained = False
+        is_ending = False
         try:
             self._drain(effect)
-            drained = True
+            self._tell("stopping")
+            runtime.signal_stop(server, effect.instance, effect.slot)
+            is_ending = True
         finally:
             # Not a surge's old copy: there the route leads to the new one already.
-            if unrouted and not drained:
+            if unrouted and not is_ending:
                 runtime.route(effect.instance, effect.address)
-        self._tell("stopping")
-        runtime.signal_stop(server, effect.instance, effect.slot)
         # From here on it must end: a cancelled wait would leave a server that serves nobody.
         never = threading.Event()
         if not runtime.wait_gone(server, effect.grace_s, never):

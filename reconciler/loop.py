@@ -103,7 +103,8 @@ def carry_out(
 ) -> ApplyReport:
     """Execute a round's plan and note what must be remembered. The caller holds the run lock."""
     if seen.plan.is_noop:
-        _tidy(wanted, seen, drivers)
+        with contextlib.suppress(OSError):
+            _tidy(wanted, seen, drivers)
         return ApplyReport((), seen.plan.blocked)
     results = execute(seen.plan, drivers, report, cancel)
     # What is only for people must not turn a run that worked into one that failed.

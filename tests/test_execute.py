@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from dataclasses import replace
 
@@ -115,6 +116,17 @@ def test_an_unexpected_error_is_one_failed_step(run: Run) -> None:
     assert first.outcome is Outcome.FAILED
     assert first.reason == "ZeroDivisionError: division by zero"
     assert second.outcome is Outcome.DONE
+
+
+def test_what_the_machine_refuses_is_said_with_what_to_do(run: Run) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/x/route")
+    run.world.runtime.faults["route"] = full
+    (result,) = run.execute(start_step(1, make_launch("m")))
+    assert (result.outcome, result.reason) == (
+        Outcome.FAILED,
+        "/x/route: No space left on device",
+    )
+    assert "make room" in result.hint
 
 
 def test_nothing_begins_in_a_cancelled_run(run: Run) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from fake_runtime import Behaviour
 from launches import make_launch, start_step, step, stop_step
@@ -228,6 +230,15 @@ def test_an_interrupted_drain_leaves_the_server_as_it_was(run: Run, unroute: boo
     assert run.world.runtime.routes == {"m": launch.address}
     assert run.did() == (["unroute m", "route m"] if unroute else [])
     assert len(run.world.runtime.list()) == 1
+
+
+def test_a_server_that_cannot_be_told_to_end_serves_on(run: Run) -> None:
+    launch = run.begin()
+    run.world.runtime.faults["signal_stop"] = OSError(errno.EMFILE, "Too many open files")
+    result = run.only(stop_step(1, run.world.runtime, "m"))
+    assert (result.outcome, result.reason) == (Outcome.FAILED, "Too many open files")
+    assert run.world.runtime.routes == {"m": launch.address}
+    assert run.did() == ["unroute m", "signal_stop m", "route m"]
 
 
 def test_an_interrupted_drain_of_a_surges_old_copy_leaves_the_route_to_the_new_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,13 @@ def test_a_plan_without_steps_touches_nothing(world: Machine) -> None:
     assert world.gateway.published is None
     assert world.state.writes == writes
     assert world.told == []
+
+
+@pytest.mark.parametrize("models", [MODELS, MODELS.replace("a.gguf", "c.gguf")])
+def test_what_cannot_be_tidied_up_makes_no_run_fail(world: Machine, models: str) -> None:
+    world.apply(wanted())
+    world.runtime.faults["tidy"] = OSError(errno.EIO, "Input/output error")
+    assert world.apply(wanted(models)).converged
 
 
 def test_what_is_blocked_is_no_step_but_not_converged(world: Machine) -> None:

@@ -21,6 +21,7 @@ import typer
 
 from reconciler.cli.output import DIM, Output
 from reconciler.core.desired import parse_duration
+from reconciler.core.os_errors import explain_os
 from reconciler.drivers import effects
 from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError, UsageError
 
@@ -126,8 +127,8 @@ def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
             code = error.exit_code
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
-                said = error.strerror or str(error)
-                output.error(ReconcileError(f"{error.filename or 'the output'}: {said}"))
+                message, hint = explain_os(error)
+                output.error(ReconcileError(message, hint=hint))
             # The reader has gone (`| head`), or its disk is full: let no flush at exit complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = ExitCode.ERROR

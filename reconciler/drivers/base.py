@@ -1,6 +1,7 @@
 """What the layers above may ask of the outside: one Protocol a seam, and the values they exchange.
 
-In: plain frozen values of the core. Out: the same, or an error of `reconciler.errors`.
+In: plain frozen values of the core. Out: the same, or an error of `reconciler.errors`, or the
+OSError of an effect or a look that the machine refused: `execute` and `cli` say it.
 Every Protocol has a fake in tests/fakes that passes the same contract tests as the real driver.
 """
 

@@ -1,6 +1,6 @@
 """Every change that we make to the machine goes through here: files, links, processes, signals.
 
-In: what to do. Out: nothing, or an OSError for the caller to translate.
+In: what to do. Out: nothing, or an OSError that names what it is about, to be translated.
 One place, so that tests can end the program before and after each effect (`hook`) and inject
 errors; nothing outside this module and the hub client may write, unlink, rename, spawn or kill.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from reconciler.core.observed import ProcessRef
 
 _WHOLE_GROUP = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP (linux/pidfd.h, Linux 6.9): its group, whoever has its number now."""
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+"""What `_beside` calls a file; the number is its writer's."""
 
 
 def _nothing(_what: str) -> None:
@@ -31,47 +36,54 @@ hook: Callable[[str], None] = _nothing
 
 
 @contextlib.contextmanager
-def _effect(what: str) -> Iterator[None]:
-    hook(f"before {what}")
-    yield
-    hook(f"after {what}")
+def _effect(verb: str, what: str | Path | int) -> Iterator[None]:
+    with _named(what):
+        hook(f"before {verb} {what}")
+        yield
+        hook(f"after {verb} {what}")
+
+
+@contextlib.contextmanager
+def _named(what: str | Path | int) -> Iterator[None]:
+    """Let an error say what it is about where the kernel does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = f"process {what}" if isinstance(what, int) else str(what)
+        raise
 
 
 def make_folder(path: str | Path, mode: int = 0o700) -> None:
     """Make a folder and its parents, if it is not there."""
     if not Path(path).is_dir():
-        with _effect(f"mkdir {path}"):
+        with _effect("mkdir", path):
             Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
 
 
 def write_atomic(path: str | Path, text: str, mode: int = 0o600) -> None:
     """Replace a file's content whole or not at all, durably: temp file, fsync, rename, fsync."""
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with _effect(f"write {target}"):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-            _sync_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with _effect("write", target), _beside(target) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
 
 
 def overwrite(path: str | Path, text: str) -> None:
     """Replace what a lock file says, in place: a rename would leave the lock on the old inode."""
-    with _effect(f"note {path}"), Path(path).open("w", encoding="utf-8") as file:
+    with _effect("note", path), Path(path).open("w", encoding="utf-8") as file:
         file.write(text)
 
 
 def swap_link(path: str | Path, target: str) -> None:
     """Point a symlink at `target` by rename: at every moment it is the old or the new one."""
     link = Path(path)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    with _effect(f"link {link}"):
+    with _effect("link", link), _beside(link) as temporary:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         temporary.replace(link)
@@ -80,27 +92,35 @@ def swap_link(path: str | Path, target: str) -> None:
 def unlink(path: str | Path) -> None:
     """Remove a file, link or socket, if it is there."""
     if os.path.lexists(path):
-        with _effect(f"unlink {path}"):
+        with _effect("unlink", path):
             Path(path).unlink(missing_ok=True)
 
 
 def make_executable(path: str | Path) -> None:
     """Mark a file as executable for whoever may read it (a wheel may have lost the mark)."""
-    with _effect(f"chmod {path}"):
+    with _effect("chmod", path):
         mode = Path(path).stat().st_mode
         Path(path).chmod(mode | (mode & 0o444) >> 2)
 
 
 def rename(path: str | Path, target: str | Path) -> None:
     """Rename within one file system."""
-    with _effect(f"rename {path}"):
+    with _effect("rename", path):
         Path(path).replace(target)
 
 
 def remove_tree(path: str | Path) -> None:
     """Remove a folder of ours with all it holds."""
-    with _effect(f"rmtree {path}"):
+    with _effect("rmtree", path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove what writers that were killed left half-written, here and below."""
+    for path in Path(folder).rglob(".*.tmp"):
+        writer = _TEMPORARY.fullmatch(path.name)
+        if writer and not Path("/proc", writer[1]).exists():
+            unlink(path)
 
 
 def spawn(
@@ -111,7 +131,7 @@ def spawn(
     It logs to a file opened for appending: a pipe of ours would break it when we die. `keep` are
     the lock descriptors that it inherits.
     """
-    with _effect(f"spawn {argv[0]}"):
+    with _effect("spawn", argv[0]):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             return subprocess.Popen(
@@ -131,8 +151,7 @@ def spawn(
 
 def send(process: ProcessRef, number: signal.Signals, still: Callable[[ProcessRef], bool]) -> bool:
     """Signal this very process, or nobody."""
-    what = f"{number.name} {process.pid}"
-    return _reach(process, still, what, lambda held: signal.pidfd_send_signal(held, number))
+    return _reach(process, still, number.name, lambda at: signal.pidfd_send_signal(at, number))
 
 
 def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool:
@@ -146,14 +165,13 @@ def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool
         return False
     if not leads:
         return send(process, signal.SIGKILL, still)
-    what = f"KILL group {process.pid}"
-    return _reach(process, still, what, lambda held: _kill_group_of(held, process.pid))
+    return _reach(process, still, "KILL group", lambda at: _kill_group_of(at, process.pid))
 
 
 def _reach(
     process: ProcessRef,
     still: Callable[[ProcessRef], bool],
-    what: str,
+    verb: str,
     act: Callable[[int], None],
 ) -> bool:
     """Act on an open pidfd of this very process; False when it is gone.
@@ -162,13 +180,14 @@ def _reach(
     reached by it.
     """
     try:
-        descriptor = os.pidfd_open(process.pid)
+        with _named(process.pid):
+            descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return False
     try:
         if not still(process):
             return False
-        with _effect(what):
+        with _effect(verb, process.pid):
             act(descriptor)
     except ProcessLookupError:
         return False
@@ -185,6 +204,20 @@ def _kill_group_of(descriptor: int, pid: int) -> None:
             raise
         # An older kernel: by its number, which was checked a moment ago.
         os.killpg(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A name for new content next to the old one, this thread's own; gone afterwards."""
+    temporary = target.with_name(f".{target.name}.{threading.get_native_id()}.tmp")
+    try:
+        yield temporary
+    except OSError as error:
+        error.filename = str(target)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

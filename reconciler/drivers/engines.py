@@ -24,6 +24,7 @@ from reconciler.core.desired import DEFAULT_COMMAND
 from reconciler.core.engine import PASSED_ENVIRONMENT
 from reconciler.core.engine_help import parse_help
 from reconciler.core.observed import ObservedEngine
+from reconciler.core.os_errors import explain_os
 from reconciler.core.words import EngineKind
 from reconciler.drivers import effects
 
@@ -86,11 +87,13 @@ class EngineFinder:
     def _llama_server(self, path: Path) -> ObservedEngine:
         try:
             text = self._help(path)
-        except (OSError, subprocess.SubprocessError) as error:
+        except subprocess.TimeoutExpired:
             said = f"{path} --help gave no answer within {HELP_TIMEOUT_S:.0f} s"
-            if not isinstance(error, subprocess.TimeoutExpired):
-                said = f"{path} cannot be used: {error}"
             return _none(f"{said}; try it by hand, or set `engine.kind: embedded`")
+        except OSError as error:
+            reason, hint = explain_os(error)
+            reason = reason.removeprefix(f"{path}: ")
+            return _none(f"{path} cannot be used: {reason}; {hint}, or `engine.kind: embedded`")
         engine = _engine(EngineKind.LLAMA_SERVER, (str(path),), text)
         if not engine.flags.keys() >= _EXPECTED_FLAGS:
             return _none(f"{path} is not a llama-server: its --help names no --model or --host")
@@ -114,6 +117,7 @@ class EngineFinder:
         # The cache only saves time: a folder that cannot be written is no error.
         with contextlib.suppress(OSError):
             effects.make_folder(self._cache)
+            effects.sweep(self._cache)
             effects.write_atomic(kept, json.dumps({"identity": identity, "help": text}))
         return text
 

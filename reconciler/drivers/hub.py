@@ -103,6 +103,7 @@ class Hub:
         if not _COMMIT.fullmatch(fetch.revision):
             ref = _folder(self._store, fetch.repo) / "refs" / fetch.revision
             effects.make_folder(ref.parent, mode=0o755)
+            effects.sweep(ref.parent)
             effects.write_atomic(ref, fetch.commit, mode=0o644)
 
 

@@ -155,8 +155,9 @@ class NginxGateway:
                 self._reload(effect.master, effect.rendered.generation, cancel)
             else:
                 self._start(effect, cancel)
-        except GatewayError:
-            self._back_to(previous, effect.rendered.generation)
+        except (GatewayError, OSError):
+            with contextlib.suppress(OSError):
+                self._back_to(previous, effect.rendered.generation)
             raise
         self._prune({effect.rendered.generation, previous})
 
@@ -241,8 +242,6 @@ class NginxGateway:
                 log=str(log),
                 keep=(lock,),
             )
-        except OSError as error:
-            raise GatewayError(f"nginx cannot be started: {error}") from error
         finally:
             os.close(lock)
         _children.append(child)
@@ -338,9 +337,10 @@ class NginxGateway:
         return None
 
     def _prune(self, keep: set[Generation | None]) -> None:
-        for entry in self._folder.iterdir():
-            if _GENERATION.fullmatch(entry.name) and entry.name not in keep:
-                effects.remove_tree(entry)
+        with contextlib.suppress(OSError):  # what is left is removed the next time
+            for entry in self._folder.iterdir():
+                if _GENERATION.fullmatch(entry.name) and entry.name not in keep:
+                    effects.remove_tree(entry)
 
 
 def _wheel_nginx() -> str | None:

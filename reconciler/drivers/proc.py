@@ -1,6 +1,7 @@
 """Reading /proc: who lives, since when, what it holds. Looks only, changes nothing.
 
-In: pids and paths. Out: plain values; a process that vanishes meanwhile is simply not there.
+In: pids and paths. Out: plain values; a process that vanishes meanwhile is simply not there. That
+we cannot look (no descriptors left) is an OSError: it must not pass for a death.
 A process's identity is (pid, start ticks); its start ticks never move, whatever the clock does.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from reconciler.core.observed import ProcessRef
 from reconciler.drivers.base import Cancel
 
+_HIDDEN = (FileNotFoundError, ProcessLookupError, PermissionError)
 _DELETED = " (deleted)"
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -33,7 +35,7 @@ def read_stat(pid: int) -> Stat | None:
     """The process's state; None when it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
+    except (*_HIDDEN, ValueError):
         return None
     # The command name may hold spaces and parentheses: fields start after the last one.
     fields = text[text.rfind(")") + 2 :].split()
@@ -99,7 +101,7 @@ def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty when it cannot be read."""
     try:
         raw = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
+    except _HIDDEN:
         return {}
     pairs = (part.decode(errors="replace").partition("=") for part in raw.split(b"\0") if part)
     return {name: value for name, _, value in pairs}
@@ -109,7 +111,7 @@ def command_line(pid: int) -> tuple[str, ...]:
     """A process's arguments; empty when they cannot be read."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+    except _HIDDEN:
         return ()
     return tuple(part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0"))
 
@@ -118,7 +120,7 @@ def resident_bytes(pid: int) -> int:
     """Resident memory, 0 when it cannot be read (proc(5): statm, second field, in pages)."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-    except (OSError, IndexError):
+    except (*_HIDDEN, IndexError):
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -127,7 +129,7 @@ def open_files(pid: int) -> Iterator[str]:
     """What a process's descriptors point at; a deleted file keeps its name."""
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, a scan is hot
-    except OSError:
+    except _HIDDEN:
         return
     for descriptor in descriptors:
         link = f"/proc/{pid}/fd/{descriptor}"

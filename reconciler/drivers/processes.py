@@ -29,6 +29,7 @@ from reconciler.core.engine import (
     SHELL_ENVIRONMENT,
 )
 from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
+from reconciler.core.os_errors import explain_os
 from reconciler.core.plan import Launch
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, Phase, SpecHash
@@ -148,11 +149,8 @@ class ServerProcesses:
                 keep=(lock,),
             )
         except OSError as error:
-            raise EngineError(
-                f"{instance} could not be started: "
-                f"{error.filename or launch.command[0]}: {error.strerror or error}",
-                hint="are rights, memory and disk as they should be?",
-            ) from error
+            message, hint = explain_os(error)
+            raise EngineError(f"{instance} could not be started: {message}", hint=hint) from error
         finally:
             os.close(lock)
         stat = proc.read_stat(child.pid)
@@ -164,8 +162,8 @@ class ServerProcesses:
     def _note_pid(self, instance: InstanceName, pid: int, port: int | None) -> None:
         """Write the pid file. It is for people: where it cannot be written, nothing else fails."""
         path, text = Path(self._site.pid_file(instance)), f"{pid}\n{'' if port is None else port}\n"
-        if _read(path) != text:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if _read(path) != text:
                 effects.make_folder(path.parent)
                 effects.write_atomic(path, text, mode=0o644)
 
@@ -213,9 +211,15 @@ class ServerProcesses:
         if self._slot_note(instance, slot) == _stopping_note(server):
             return
         if proc.lives(server):
+            note = self._site.slot_lock(instance, slot)
             with contextlib.suppress(OSError):  # a full disk must not keep a server alive
-                effects.overwrite(self._site.slot_lock(instance, slot), _stopping_note(server))
-            effects.send(server, signal.SIGTERM, proc.lives)
+                effects.overwrite(note, _stopping_note(server))
+            try:
+                effects.send(server, signal.SIGTERM, proc.lives)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    effects.overwrite(note, "")
+                raise
 
     def kill(self, server: ProcessRef) -> None:
         """KILL to its group."""
@@ -248,11 +252,13 @@ class ServerProcesses:
             if (one.instance, one.address) == (instance, address) and one.ref != server:
                 effects.send(one.ref, signal.SIGKILL, proc.lives)
                 proc.wait_gone(one.ref, LEFT_BEHIND_S, threading.Event())
-        if not _is_port(address):
-            effects.unlink(address.removeprefix("unix:"))
-        pid_file = Path(self._site.pid_file(instance))
-        if _read(pid_file).split("\n", 1)[0] == str(server.pid):
-            effects.unlink(pid_file)
+        # What cannot be removed now stands in nobody's way; the next run tries again.
+        with contextlib.suppress(OSError):
+            if not _is_port(address):
+                effects.unlink(address.removeprefix("unix:"))
+            pid_file = Path(self._site.pid_file(instance))
+            if _read(pid_file).split("\n", 1)[0] == str(server.pid):
+                effects.unlink(pid_file)
 
     def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
         """Correct the pid files of what lives, remove what the dead left."""
@@ -270,16 +276,20 @@ class ServerProcesses:
             # A lock can be lost by a wrapper that passes no descriptors on; its server is not.
             if (name, slot) not in taken:
                 self._clear_slot(InstanceName(name), slot, is_dead=name not in live)
+        for folder in (self._site.state, f"{self._site.root}/run"):
+            effects.sweep(folder)
 
     def _clear_slot(self, instance: InstanceName, slot: str, *, is_dead: bool) -> None:
         lock = locks.take(self._site.slot_lock(instance, slot))
         if lock is None:
             return
-        effects.unlink(self._site.socket(instance, slot))
-        if is_dead:
-            effects.unlink(self._site.route(instance))
-            effects.unlink(self._site.pid_file(instance))
-        os.close(lock)
+        try:
+            effects.unlink(self._site.socket(instance, slot))
+            if is_dead:
+                effects.unlink(self._site.route(instance))
+                effects.unlink(self._site.pid_file(instance))
+        finally:
+            os.close(lock)
 
     def log_tail(self, instance: InstanceName, lines: int, start: int = 0) -> str:
         """The last lines of its log, from byte `start` on."""
@@ -308,7 +318,7 @@ class ServerProcesses:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return ""
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reconciler.core.observed import Journal, LastExit, Suspension
+from reconciler.core.os_errors import explain_os
 from reconciler.core.site import SOCKET_PATH_LIMIT
 from reconciler.core.text import printable
 from reconciler.core.words import InstanceName, ModelName, SpecHash
@@ -65,7 +66,7 @@ class StateFolder:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StateFolderError(f"{self._folder}: {error.strerror}") from error
+            raise self._unusable(error) from error
         if owner != os.geteuid():
             raise StateFolderError(
                 f"{self._folder} belongs to another user (uid {owner})",
@@ -97,7 +98,9 @@ class StateFolder:
             )
         except FileNotFoundError:
             return Journal()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise self._unusable(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateFolderError(
                 f"{path} cannot be read: {error}",
                 hint="remove it: suspensions and the memory of the last applied file are lost",
@@ -143,10 +146,15 @@ class StateFolder:
         try:
             yield
         except OSError as error:
-            raise StateFolderError(
-                f"{self._folder} cannot be used: {error.strerror}",
-                hint="make room or correct its rights, or set XDG_STATE_HOME to another folder",
-            ) from error
+            raise self._unusable(error) from error
+
+    @staticmethod
+    def _unusable(error: OSError) -> StateFolderError:
+        message, hint = explain_os(error)
+        return StateFolderError(
+            f"the state folder cannot be used: {message}",
+            hint=f"{hint}; or set XDG_STATE_HOME to another folder",
+        )
 
 
 def _holder(path: str) -> str:

@@ -8,11 +8,12 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from reconciler.core.observed import ProcessRef
 from reconciler.drivers import effects, locks, proc
@@ -128,13 +129,67 @@ def test_an_interrupted_write_leaves_the_old_file(
     effects.write_atomic(file, "old")
 
     def fail(*_: object, **__: object) -> None:
-        raise OSError("full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(broken, fail)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match="No space left") as hit:
         effects.write_atomic(file, "new" * 1000)
+    assert hit.value.filename == str(file)
     assert file.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    "what", [key for key in EFFECTS if key.partition(" ")[0] in {"write", "note", "link"}]
+)
+def test_what_cannot_be_written_is_named_not_its_temporary_file(tmp_path: Path, what: str) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(FileNotFoundError) as hit:
+        EFFECTS[what](missing)
+    assert hit.value.filename == what.format(missing).partition(" ")[2]
+
+
+def test_two_writers_of_one_file_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models of one repository note its commit at the same time."""
+    both, failed = threading.Barrier(2, timeout=PATIENCE_S), []
+    fsync = os.fsync
+
+    def when_both_have_written(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            both.wait()
+        fsync(descriptor)
+
+    def write(text: str) -> None:
+        try:
+            effects.write_atomic(tmp_path / "file", text)
+        except OSError as error:
+            failed.append(error)
+
+    monkeypatch.setattr(os, "fsync", when_both_have_written)
+    writers = [threading.Thread(target=write, args=(text,)) for text in ("one", "other")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failed == []
+    assert (tmp_path / "file").read_text(encoding="utf-8") in {"one", "other"}
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_sweep_takes_what_dead_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    (tmp_path / "below").mkdir()
+    left = [f".file.{process.pid}.tmp", f"below/.x.y.{process.pid}.tmp"]
+    kept = [f".file.{os.getpid()}.tmp", ".file.tmp", f"file.{process.pid}.tmp", "below/file"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    effects.sweep(tmp_path)
+    found = [one.relative_to(tmp_path) for one in tmp_path.rglob("*") if one.is_file()]
+    assert sorted(map(str, found)) == sorted(kept)
+    effects.sweep(tmp_path / "nowhere")
 
 
 def test_a_write_that_is_killed_before_its_rename_leaves_the_old_file(tmp_path: Path) -> None:
@@ -171,7 +226,7 @@ def test_a_note_keeps_the_lock_on_its_file(tmp_path: Path) -> None:
 
 
 def test_a_link_that_a_killed_run_left_half_made_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / f".link.{os.getpid()}.tmp").symlink_to("half")
+    (tmp_path / f".link.{threading.get_native_id()}.tmp").symlink_to("half")
     effects.swap_link(tmp_path / "link", "whole")
     assert [one.name for one in tmp_path.iterdir()] == ["link"]
     assert (tmp_path / "link").readlink() == Path("whole")
@@ -288,6 +343,7 @@ def test_what_the_kernel_forbids_is_an_error(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError) as hit:
         effects.kill_group(sleeper, proc.lives)
+    assert hit.value.filename == f"process {sleeper.pid}"
     assert proc.lives(sleeper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import http.client
 import os
 import shutil
@@ -21,7 +22,7 @@ from reconciler.core.gateway import live_file
 from reconciler.core.observed import ObservedGateway
 from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway
 from reconciler.core.words import Generation
-from reconciler.drivers import locks, nginx, proc
+from reconciler.drivers import effects, locks, nginx, proc
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.nginx import NginxGateway
 from reconciler.errors import GatewayError, InterruptedRunError
@@ -172,6 +173,31 @@ def test_a_generation_that_never_answers_is_taken_back(
     assert current(world) == good.generation
     eventually(lambda: world.gateway.observe().generation == good.generation)
     assert world.gateway.observe().master == good.master
+
+
+@pytest.mark.parametrize("refused", ["SIGHUP", "link", "write", "rmtree"])
+def test_what_the_machine_refuses_leaves_the_last_good_one(
+    world: Rig, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    world.apply(world.render({"old": {}}))
+    good = world.apply(world.render({}))
+
+    def refuse(said: str) -> None:
+        if said.startswith(f"before {refused}"):
+            monkeypatch.undo()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(effects, "hook", refuse)
+    wanted = world.render({"a": {}})
+    if refused == "rmtree":
+        world.apply(wanted)  # An old generation that cannot be removed stands in nobody's way.
+        assert current(world) == wanted.generation
+        return
+    with pytest.raises(OSError, match="Input/output error"):
+        world.apply(wanted)
+    assert current(world) == good.generation
+    assert same(world.gateway.observe(), good)
+    assert same(dataclasses.replace(world.apply(wanted), generation=good.generation), good)
 
 
 def test_what_a_killed_master_leaves_is_ended_by_the_next_start(world: Rig) -> None:

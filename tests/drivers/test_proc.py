@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,34 @@ def test_an_unreadable_process_of_ours_is_no_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert proc.environment(os.getpid()) == {}
     assert proc.command_line(os.getpid()) == ()
+
+
+@pytest.mark.parametrize(
+    "look", [proc.read_stat, proc.environment, proc.command_line, proc.resident_bytes]
+)
+def test_who_cannot_be_looked_at_is_not_dead(
+    monkeypatch: pytest.MonkeyPatch, look: Callable[[int], object]
+) -> None:
+    """Without a descriptor left, a server that lives must not be taken for one that has ended."""
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for name in ("read_bytes", "read_text"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        look(os.getpid())
+
+
+def test_whose_descriptors_cannot_be_listed_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_path: str) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        list(proc.open_files(os.getpid()))
 
 
 # ---- holders

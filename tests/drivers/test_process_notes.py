@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +110,59 @@ def test_forget_removes_only_its_own_pid_file(rig: ProcessRig) -> None:
     rig.runtime.forget(new, M, f"unix:{rig.site.socket(M, 'b')}")
     assert not pid_file.exists()
     rig.runtime.forget(new, M, "127.0.0.1:8001")
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, *verbs: str) -> None:
+    """Let these effects fail."""
+
+    def refuse(said: str) -> None:
+        if said.startswith(tuple(f"before {verb}" for verb in verbs)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(effects, "hook", refuse)
+
+
+def test_who_was_not_told_to_end_is_not_noted_as_ending(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = rig.start()
+    refused(monkeypatch, "SIGTERM")
+    with pytest.raises(OSError, match="Input/output error"):
+        rig.runtime.signal_stop(ref, M, "a")
+    (seen,) = rig.runtime.list()
+    assert seen.phase is Phase.STARTING
+    monkeypatch.undo()
+    rig.runtime.signal_stop(ref, M, "a")
+    assert rig.runtime.wait_gone(ref, PATIENCE_S, NEVER)
+
+
+def test_what_a_dead_server_left_and_cannot_be_removed_is_no_error(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = rig.run("m", "--exit", "0")
+    socket = Path(rig.site.socket(M, "a"))
+    socket.touch()
+    refused(monkeypatch, "unlink")
+    rig.runtime.forget(ref, M, f"unix:{socket}")
+    assert socket.exists()
+    monkeypatch.undo()
+    rig.runtime.tidy({})
+    assert not socket.exists()
+    assert not Path(rig.site.pid_file(M)).exists()
+
+
+def test_tidying_takes_what_killed_runs_left_half_written(rig: ProcessRig) -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    for folder in ("run", "elsewhere"):
+        Path(rig.site.root, folder).mkdir()
+    left = [Path(rig.site.root, "run"), Path(rig.site.state, "gateway", "0123456789ab")]
+    left[1].mkdir(parents=True)
+    names = [one / f".x.{process.pid}.tmp" for one in (*left, Path(rig.site.root, "elsewhere"))]
+    for name in names:
+        name.touch()
+    rig.runtime.tidy({})
+    assert [name.exists() for name in names] == [False, False, True]
 
 
 def test_tidying_takes_sockets_of_the_dead_and_of_no_one_else(rig: ProcessRig) -> None:

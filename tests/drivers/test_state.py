@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_looked_at_is_said(folder: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_said(folder: Path) -> None:
     folder.write_text("a file", encoding="utf-8")
     state = StateFolder(f"{folder}/inside")
-    with pytest.raises(StateFolderError, match="cannot be used: Not a directory") as hit:
+    with pytest.raises(StateFolderError, match=r"used: \S+/inside: Not a directory") as hit:
         state.run_lock(0).__enter__()
     assert "XDG_STATE_HOME" in hit.value.hint
 
@@ -187,6 +187,19 @@ def test_a_full_disk_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         state.write(FULL)
     assert state.read() == Journal()
     assert list(folder.iterdir()) == []
+
+
+def test_a_journal_that_cannot_be_read_is_not_to_be_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(StateFolderError, match="Too many open files") as hit:
+        StateFolder(str(folder)).read()
+    assert "ulimit -n" in hit.value.hint
+    assert "remove" not in hit.value.hint
 
 
 # ---- the journal
