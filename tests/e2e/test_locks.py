@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import subprocess
-import time
 from collections.abc import Iterator
+from pathlib import Path
+
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from e2e import machine
 from e2e.lab import Lab
+from reconciler.cli.main import app
 
 SLOW = {"args": {"fake-load-seconds": 60}}
 
@@ -56,24 +61,43 @@ def test_lock_is_waited_for(fakes: Lab) -> None:
     assert fakes.end(first).code == 0
 
 
+def is_free(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def test_lock_is_free_at_once_after_a_kill(fakes: Lab) -> None:
+    """The kernel frees it before it reports the death: there is nothing to wait for, or to undo."""
     fakes.write({"slow": SLOW})
+    lock = fakes.state / "run.lock"
     with busy(fakes) as first:
-        descriptor = os.open(fakes.state / "run.lock", os.O_RDWR)
-        try:
-            began = time.monotonic()
-            first.kill()
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    assert time.monotonic() - began < 0.1
-                    time.sleep(0.001)
-        finally:
-            os.close(descriptor)
-        # No server inherited it.
-        assert machine.holders(fakes.state / "run.lock") == []
+        assert not is_free(lock)
+        assert machine.holders(lock) == [first.pid]
+        first.kill()
+        first.wait()
+        assert is_free(lock)
+        # Neither the server nor nginx inherited it.
+        assert machine.holders(lock) == []
+        assert set(fakes.servers()) == {"slow"}
+        assert fakes.nginx().master
+        fakes.run("stop", "slow", "--lock-timeout", "0")
+
+
+def test_there_is_no_unlock() -> None:
+    """A lock that a person may break is none. No verb and no flag does it."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    verbs = group.commands
+    flags = {flag for verb in verbs.values() for one in verb.params for flag in one.opts}
+    words = verbs.keys() | flags
+    assert "--lock-timeout" in words
+    assert not [word for word in words if re.search("unlock|force|break|steal", word)]
 
 
 def test_ten_at_once(fakes: Lab) -> None:
