@@ -25,7 +25,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model
 from reconciler.core.plan import RenderedGateway
-from reconciler.core.site import Site
+from reconciler.core.site import SLOTS, Site
 from reconciler.core.words import Generation, InstanceName, ModelName, ModelState
 from reconciler.errors import GatewayError
 
@@ -33,8 +33,6 @@ MAIN_TEMPLATE = "nginx.conf.j2"
 """The one template that must be there."""
 PLACEHOLDER = "@GENERATION@"
 """Stands for the generation while it is not known yet: it is a hash over the text around it."""
-SLOTS = ("a", "b")
-"""The slots that a live copy of an instance may hold."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ROUTED_PATHS = (
     "apply-template",

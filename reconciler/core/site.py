@@ -14,6 +14,9 @@ from reconciler.core.words import InstanceName
 SOCKET_PATH_LIMIT = 107
 """Longest path of a unix socket in bytes (Linux, unix(7): sun_path without its final zero)."""
 
+SLOTS = ("a", "b")
+"""The slots that a live copy of an instance may hold: a surge has two copies."""
+
 
 def socket_key(instance: InstanceName) -> str:
     """A short stable name for an instance's socket: readable head, 44 bits of hash."""

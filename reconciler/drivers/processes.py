@@ -31,7 +31,7 @@ from reconciler.core.engine import (
 from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
 from reconciler.core.os_errors import explain_os
 from reconciler.core.plan import Launch
-from reconciler.core.site import Site
+from reconciler.core.site import SLOTS, Site
 from reconciler.core.words import InstanceName, Phase, SpecHash
 from reconciler.drivers import effects, locks, proc, server_logs
 from reconciler.drivers.base import Cancel, Clock, Exit
@@ -56,15 +56,23 @@ class ServerProcesses:
 
     def list(self) -> tuple[ObservedServer, ...]:
         """All live processes that carry this root's labels, sorted."""
-        labelled = {}
-        for pid in proc.own_pids():
-            env = proc.environment(pid)
-            if env.get(LABEL_ROOT) == self._site.root and LABEL_INSTANCE in env:
-                labelled[pid] = env
+        labelled = self._labelled()
         seen = (self._observed(pid, env) for pid, env in labelled.items())
-        found = [one for one in seen if one and not _is_child_of(one.ref.pid, labelled)]
+        alone = [one for one in seen if one and not _is_child_of(one.ref.pid, labelled)]
+        engines = {(one.instance, one.slot) for one in alone if one.argv}
+        # Without arguments of an engine it is a helper, and told of only if its engine is gone.
+        found = [one for one in alone if one.argv or (one.instance, one.slot) not in engines]
         self._refuse_another_state_folder(found)
         return tuple(sorted(found, key=lambda server: (server.instance, server.ref)))
+
+    def _labelled(self) -> dict[int, Mapping[str, str]]:
+        """The environments of all processes of this root, helpers of engines included."""
+        seen = ((pid, proc.environment(pid)) for pid in proc.own_pids())
+        return {
+            pid: env
+            for pid, env in seen
+            if env.get(LABEL_ROOT) == self._site.root and LABEL_INSTANCE in env
+        }
 
     def _refuse_another_state_folder(self, servers: Iterable[ObservedServer]) -> None:
         """Their sockets, locks and nginx lie there: from here they could only be doubled."""
@@ -86,9 +94,11 @@ class ServerProcesses:
         command = proc.command_line(pid)
         split = command.index("--model") if "--model" in command else len(command)
         argv = command[split:]
-        address = _address_of(argv)
+        address = _address_of(argv) if argv else f"unix:{self._site.socket(instance, slot)}"
         base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT, *SHELL_ENVIRONMENT}
         stopping = self._slot_note(instance, slot) == _stopping_note(ref)
+        # A helper that outlived its engine serves nobody, and may hold the engine's slot.
+        stopping = stopping or not argv
         # A socket that was removed cannot be had back: nobody will ever reach this server again.
         old = proc.age_s(ref) > LOST_AFTER_S
         lost = not _is_port(address) and old and not Path(address.removeprefix("unix:")).exists()
@@ -246,12 +256,8 @@ class ServerProcesses:
         return True
 
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
-        """Remove its socket, its pid file if it is still its own, and what a wrapper left."""
-        for one in self.list():
-            # An engine.command that does not exec leaves the engine behind when it dies.
-            if (one.instance, one.address) == (instance, address) and one.ref != server:
-                effects.send(one.ref, signal.SIGKILL, proc.lives)
-                proc.wait_gone(one.ref, LEFT_BEHIND_S, threading.Event())
+        """Remove its socket, its pid file if it is still its own, and processes that it left."""
+        self._end_left_behind(server, instance, address)
         # What cannot be removed now stands in nobody's way; the next run tries again.
         with contextlib.suppress(OSError):
             if not _is_port(address):
@@ -259,6 +265,20 @@ class ServerProcesses:
             pid_file = Path(self._site.pid_file(instance))
             if _read(pid_file).split("\n", 1)[0] == str(server.pid):
                 effects.unlink(pid_file)
+
+    def _end_left_behind(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
+        """End what else is labelled with its slot: its engine, if it was a wrapper; its helpers."""
+        slots = [slot for slot in SLOTS if address == f"unix:{self._site.socket(instance, slot)}"]
+        left = [
+            ref
+            for pid, env in self._labelled().items()
+            if env[LABEL_INSTANCE] == instance and env.get(LABEL_SLOT, "a") in (slots or SLOTS)
+            if (ref := proc.ref_of(pid)) and ref != server
+        ]
+        for ref in left:
+            effects.send(ref, signal.SIGKILL, proc.lives)
+        for ref in left:
+            proc.wait_gone(ref, LEFT_BEHIND_S, threading.Event())
 
     def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
         """Correct the pid files of what lives, remove what the dead left."""

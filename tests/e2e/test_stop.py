@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from typing import Any
 
 import pytest
 from waiting import PATIENCE_S, eventually
 
 from e2e import machine
 from e2e.client import Answer
-from e2e.lab import ENDLESS, Lab
+from e2e.lab import ENDLESS, FAKE_ENGINE, Lab
 
 PIECE = 0.02
 SLOW_ANSWERS = {"fake-token-seconds": PIECE}
@@ -180,3 +182,62 @@ def test_second_stop_sends_no_second_term(fakes: Lab) -> None:
         stream.rest()
     assert "second interrupt" not in fakes.log("a")
     assert set(fakes.pids()) == {"b"}
+
+
+HELPERS = """#!/bin/sh
+[ "$1" = --help ] && exec "{engine}" --help
+trap '' TERM
+sleep 600 &
+setsid sleep 600 &
+exec "{engine}" "$@"
+"""
+"""An engine with two helpers that TERM does not end; one has left the engine's group."""
+
+
+def processes(lab: Lab) -> list[int]:
+    """All that carries the root's label, helpers too."""
+    labelled = (pid for pid in machine.pids() if machine.lives(pid))
+    root = str(lab.root)
+    return [p for p in labelled if machine.environment(p).get("LLM_RECONCILE_ROOT") == root]
+
+
+def with_helpers(lab: Lab) -> dict[str, str]:
+    program = lab.root / "engine"
+    program.write_text(HELPERS.format(engine=FAKE_ENGINE["command"]))
+    program.chmod(0o755)
+    return {"kind": "llama-server", "command": str(program)}
+
+
+@pytest.mark.parametrize("args", [{}, {"fake-ignore-term": True}])
+def test_helpers_of_an_engine_end_with_it(fakes: Lab, args: dict[str, Any]) -> None:
+    """Whether TERM ended the engine or KILL its group: nothing of it is left, and no zombie."""
+    fakes.write({"a": {"args": args, "grace": "1s"}, "b": {}}, engine=with_helpers(fakes))
+    fakes.apply()
+    assert len(processes(fakes)) == 6
+    other = fakes.pids()["b"]
+    fakes.run("stop", "a")
+    assert len(processes(fakes)) == 3
+    assert fakes.pids() == {"b": other}
+    assert not [name for name in fakes.left_over() if name.startswith("a")]
+    assert fakes.apply().out.endswith("No changes. The machine matches desired/x.yaml.\n")
+    fakes.run("down", "-y")
+    assert processes(fakes) == []
+    assert fakes.left_over() == []
+    assert machine.zombies(os.getpid()) == []
+
+
+def test_helpers_that_outlived_their_engine(fakes: Lab) -> None:
+    """They serve nobody and hold its slot: the next apply ends them, and starts it again."""
+    fakes.write({"a": {"grace": "1s"}, "b": {}}, engine=with_helpers(fakes))
+    fakes.apply()
+    pids, before = fakes.pids(), processes(fakes)
+    machine.kill([pids["a"]])
+    eventually(lambda: not machine.lives(pids["a"]), "it is dead")
+    assert len(processes(fakes)) == 5
+    assert fakes.complete("a").status == 503
+    assert fakes.phases(code=3)["a"] != "ready"
+    fakes.apply()
+    assert fakes.complete("a").status == 200
+    assert len(processes(fakes)) == 6
+    assert len(set(processes(fakes)) - set(before)) == 3
+    assert fakes.pids()["b"] == pids["b"]
