@@ -83,7 +83,7 @@ def help_of(*verb: str) -> str:
 
 
 def verbs() -> list[str]:
-    listed = help_of().partition("Commands:")[2]
+    listed = help_of().partition("Commands:")[2].partition("\n\n")[0]
     return re.findall(r"^  ([a-z][\w-]*)", listed, re.MULTILINE)
 
 

@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def schema() -> ExitCode:
-    """Print the JSON Schema of the desired file, for editors and other tools."""
+    """Print the JSON Schema of the desired file.
+
+    For editors and other tools; it is also in schema/desired.schema.json.
+    """
     make_output().data(json.dumps(desired_schema(), indent=2, ensure_ascii=False))
     return ExitCode.OK
 

@@ -95,7 +95,7 @@ def validate(
         f"gateway on {parsed.desired.gateway.listen}" if parsed.desired.gateway else "no gateway"
     )
     plural = "" if models == 1 else "s"
-    output.data(f"{workspace.site.desired} is valid: {models} model{plural}, {gateway}.")
+    output.prose(f"{workspace.site.desired} is valid: {models} model{plural}, {gateway}.")
     return ExitCode.OK
 
 

@@ -207,7 +207,9 @@ def _journal(request: Request, models: frozenset[ModelName], drivers: Drivers) -
 def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:
     desired, name = request.wanted.desired, request.name
     if request.all_models == (name is not None):
-        raise UsageError("name a model, or say --all")
+        raise UsageError(
+            "name a model, or say --all", hint=f"there are: {', '.join(desired.models)}"
+        )
     if name is not None and name != model_of(InstanceName(name)):
         hint = f"name the model: {model_of(InstanceName(name))}"
         raise UsageError(

@@ -10,17 +10,18 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import typer
 
 from reconciler.app import open_root
 from reconciler.cli.names import OptionalInstance, known_instances, known_model
-from reconciler.cli.output import GREEN, RED, YELLOW, Output, table
+from reconciler.cli.output import GREEN, RED, YELLOW, Output
 from reconciler.cli.verbs import (
     JsonOption,
     NoColorOption,
     RootOption,
-    TimeoutOption,
+    duration,
     interruptible,
     make_output,
     verb,
@@ -110,22 +111,30 @@ def _open(name: str | None, root: RootOption) -> Ward:
 @verb
 def health(
     name: OptionalInstance = None,
-    timeout: TimeoutOption = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            parser=duration,
+            show_default=False,
+            help="How long one token may take (default: 30s).",
+        ),
+    ] = TOKEN_TIMEOUT_S,
     root: RootOption = None,
     json: JsonOption = False,
     no_color: NoColorOption = False,
 ) -> ExitCode:
-    """Ask each server for one token, and nginx for an answer.
+    """Let each idle server make one token.
 
-    A server that is busy is not given more to do: it shows by its progress that it works. Exits 3
-    when something that should answer does not.
+    Asks nginx for an answer too. A server that is busy is not given more to do: it shows by its
+    progress that it works. Exits 3 when something that should answer does not.
     """
     output = make_output(no_color=no_color, json=json)
     ward = _open(name, root)
     with interruptible(output, say="") as interrupt:
         servers = [one for row in ward.rows if (one := ward.server(row))]
-        limit = TOKEN_TIMEOUT_S if timeout is None else timeout
-        asked = examine_all(servers, ward.drivers, limit, interrupt.event)
+        asked = examine_all(servers, ward.drivers, timeout, interrupt.event)
         if interrupt.event.is_set():
             return interrupt.code
     known = {one.instance: one for one in asked}
@@ -164,17 +173,17 @@ def _health_text(ward: Ward, vitals: Sequence[Vitals], output: Output, name: str
     header = ("NAME", "HEALTH", "1 TOKEN", "RUNNING", "WAITING")
     if cells:
         colours = [_COLOURS[one.verdict] for one in vitals]
-        output.data(output.coloured_table(header, cells, 1, colours))
+        output.table(header, cells, 1, colours)
     else:
         output.data("No server runs, and none is wanted.")
     for one in vitals:
         if one.reason:
-            output.data(f"{one.instance}: {one.reason}.")
+            output.prose(f"{one.instance}: {one.reason}.")
     if name is None and ward.desired.gateway:
         observed, plan = ward.seen.observed, ward.seen.plan
         trouble = gateway_trouble(plan)
         where = f", not as wanted: {trouble}" if trouble else f" on {ward.desired.gateway.url}"
-        output.data(f"Gateway: {gateway_phase(observed, plan)}{where}")
+        output.prose(f"Gateway: {gateway_phase(observed, plan)}{where}")
 
 
 @verb
@@ -184,8 +193,9 @@ def metrics(
     json: JsonOption = False,
     no_color: NoColorOption = False,
 ) -> ExitCode:
-    """What each server has done since its start: requests, tokens, speed, memory.
+    """Show requests, tokens, speed and memory.
 
+    What each server has done since its start, asked of the servers themselves.
     Exits 3 when a server that should run did not answer.
     """
     output = make_output(no_color=no_color, json=json)
@@ -245,7 +255,7 @@ def _metrics_text(ward: Ward, rows: Sequence[Usage], quiet: Sequence[str], outpu
         for row in shown
     ]
     if cells:
-        output.data(table([*header, *(["GPU"] if has_gpu else [])], cells))
+        output.table([*header, *(["GPU"] if has_gpu else [])], cells)
     else:
         output.data("No server runs, and none is wanted.")
     now = ward.drivers.clock.now()
@@ -253,7 +263,7 @@ def _metrics_text(ward: Ward, rows: Sequence[Usage], quiet: Sequence[str], outpu
         if row.name in quiet:
             server = ward.server(row)
             since = f" (started {human_seconds(now - server.since)} ago)" if server else ""
-            output.data(f"{row.name}: {row.reason or row.phase}{since}.")
+            output.prose(f"{row.name}: {row.reason or row.phase}{since}.")
 
 
 def _count(value: int | None) -> str:

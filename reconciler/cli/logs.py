@@ -47,7 +47,7 @@ def logs(
     root: RootOption = None,
     no_color: NoColorOption = False,
 ) -> ExitCode:
-    """The output of a model's server."""
+    """Show the output of a model's server."""
     output = make_output(no_color=no_color)
     workspace = open_root(root, os.environ)
     path = Path(workspace.site.log_file(InstanceName(name)))

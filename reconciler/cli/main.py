@@ -16,6 +16,9 @@ from reconciler.errors import ExitCode
 app = typer.Typer(
     name="llm-reconcile",
     help="One YAML file says which models run here; this makes it so, and shows beforehand how.",
+    epilog="Exit codes: 0 fine; 1 error, nothing done; 2 `plan --detailed-exitcode` with changes; "
+    "3 ran, but not all wanted is ready; 4 refused by a guard, nothing done; 5 another run holds "
+    "the lock; 130 or 143 interrupted.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,

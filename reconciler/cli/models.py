@@ -12,7 +12,6 @@ from dataclasses import asdict
 import typer
 
 from reconciler.app import open_root
-from reconciler.cli.output import table
 from reconciler.cli.verbs import JsonOption, NoColorOption, RootOption, make_output, verb
 from reconciler.core.listing import ModelRow, model_rows
 from reconciler.core.observed import FileStatus
@@ -31,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def list_models(
     root: RootOption = None, json: JsonOption = False, no_color: NoColorOption = False
 ) -> ExitCode:
-    """The models of the file: quants, sizes, and what is on disk."""
+    """Show the models: quants, sizes, what is on disk."""
     output = make_output(no_color=no_color, json=json)
     workspace = open_root(root, os.environ)
     desired = workspace.parse().desired
@@ -40,13 +39,13 @@ def list_models(
         output.document({"models": [asdict(row) for row in rows]})
         return ExitCode.OK
     header = ("NAME", "STATE", "QUANT", "SIZE", "ON DISK", "PORT", "ALIASES", "SOURCE")
-    output.data(table(header, [_cells(row) for row in rows]))
+    output.table(header, [_cells(row) for row in rows])
     for row in rows:
         others = [f"{name} ({human_bytes(size)})" for name, size in row.quants.items()]
         if others:
-            output.data(f"{row.name} has {', '.join(others)}.")
+            output.prose(f"{row.name} has {', '.join(others)}.")
         if row.reason:
-            output.data(f"{row.name}: {row.reason}.")
+            output.prose(f"{row.name}: {row.reason}.")
     return ExitCode.OK
 
 

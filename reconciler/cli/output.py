@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TextIO, TypedDict
 
-from reconciler.errors import InvalidDesiredError, ReconcileError, Severity
+from reconciler.errors import Diagnostic, InvalidDesiredError, ReconcileError, Severity
 
 RED, GREEN, YELLOW, CYAN, BOLD, DIM = "31", "32", "33", "36", "1", "2"
 _SIGN_COLOURS = {
@@ -25,6 +27,16 @@ _SIGN_COLOURS = {
     ">": CYAN,
     "!": RED,
 }
+
+
+class _Wrap(TypedDict):
+    break_long_words: bool
+    break_on_hyphens: bool
+    replace_whitespace: bool
+
+
+_WRAP = _Wrap(break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
+"""A path or a name stays whole, so that it can be copied."""
 
 
 @dataclass
@@ -41,6 +53,10 @@ class Output:
         """Write to stdout as it is."""
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
+
+    def prose(self, text: str) -> None:
+        """Write sentences to stdout; on a terminal, wrapped between words."""
+        self.data(_wrapped(text, self._width(sys.stdout)))
 
     def document(self, value: object) -> None:
         """Write one JSON document."""
@@ -60,6 +76,7 @@ class Output:
         """Write a line to stderr, above the progress line if there is one."""
         with self._lock:
             self._clear()
+            text = _wrapped(text, self._width(sys.stderr))
             sys.stderr.write(f"{self.paint(text, colour, terminal=sys.stderr.isatty())}\n")
             sys.stderr.flush()
 
@@ -99,28 +116,48 @@ class Output:
             return text
         return f"\x1b[{colour}m{text}\x1b[0m"
 
-    def coloured_table(
+    def table(
         self,
         header: Sequence[str],
         rows: Sequence[Sequence[str]],
-        column: int,
-        colours: Sequence[str],
-    ) -> str:
-        """A table with a bold header and the cells of one column in colours of their own."""
-        terminal = sys.stdout.isatty()
-        first, *lines = table(header, rows).splitlines()
-        start = sum(max(len(row[c]) for row in [header, *rows]) + 2 for c in range(column))
-        painted = [
-            line[:start]
-            + self.paint(row[column], colour, terminal=terminal)
-            + line[start + len(row[column]) :]
-            for line, row, colour in zip(lines, rows, colours, strict=True)
+        column: int = 0,
+        colours: Sequence[str] = (),
+    ) -> None:
+        """Write aligned columns, with the cells of one column in colours of their own.
+
+        On a terminal, what would not fit a line is cut; elsewhere nothing is.
+        """
+        widths = [max(len(row[at]) for row in (header, *rows)) for at in range(len(header))]
+        width = self._width(sys.stdout)
+        lines = [
+            _cut(
+                "  ".join(
+                    cell.ljust(room) for cell, room in zip(row, widths, strict=True)
+                ).rstrip(),
+                width,
+            )
+            for row in (header, *rows)
         ]
-        return "\n".join([self.paint(first, BOLD, terminal=terminal), *painted])
+        terminal = sys.stdout.isatty()
+        start = sum(room + 2 for room in widths[:column])
+        painted = [self.paint(lines[0], BOLD, terminal=terminal)]
+        for number, line in enumerate(lines[1:]):
+            end = start + len(rows[number][column])
+            colour = colours[number] if colours else ""
+            cell = self.paint(line[start:end], colour, terminal=terminal)
+            painted.append(line[:start] + cell + line[end:])
+        self.data("\n".join(painted))
+
+    @staticmethod
+    def _width(stream: TextIO) -> int:
+        """Columns of the terminal behind a stream; without one there is no limit."""
+        if not stream.isatty():
+            return sys.maxsize
+        return os.get_terminal_size(stream.fileno()).columns or sys.maxsize
 
     def plan(self, text: str) -> None:
         """Write a plan's text, coloured by its signs, to stdout."""
-        terminal = sys.stdout.isatty()
+        terminal, width = sys.stdout.isatty(), self._width(sys.stdout)
         lines = []
         for line in text.splitlines():
             sign = line[:4].strip()
@@ -128,24 +165,24 @@ class Output:
             colour = _SIGN_COLOURS.get(sign, "") if is_headline else ""
             colour = BOLD if line.startswith(("Plan:", "No changes.")) else colour
             colour = RED if line.startswith("Refused:") else colour
-            lines.append(self.paint(line, colour, terminal=terminal))
+            lines.append(self.paint(_wrapped(line, width), colour, terminal=terminal))
         self.data("\n".join(lines))
 
     def error(self, error: ReconcileError) -> None:
         """Write an error and what to do about it."""
-        terminal = sys.stderr.isatty()
+        found = (
+            error.diagnostics
+            if isinstance(error, InvalidDesiredError)
+            else (Diagnostic(Severity.ERROR, error.message, hint=error.hint),)
+        )
+        terminal, width = sys.stderr.isatty(), self._width(sys.stderr)
         with self._lock:
             self._clear()
-            if isinstance(error, InvalidDesiredError):
-                for diagnostic in error.diagnostics:
-                    sys.stderr.write(
-                        f"{self._severity(diagnostic.severity, terminal=terminal)}{diagnostic}\n"
-                    )
-            else:
-                label = self._severity(Severity.ERROR, terminal=terminal)
-                sys.stderr.write(f"{label}{error.message}\n")
-                if error.hint:
-                    sys.stderr.write(f"  {error.hint}\n")
+            for one in found:
+                first, *rest = _wrapped(f"{one.severity}: {one}", width).splitlines()
+                word = self._severity(one.severity, terminal=terminal)
+                lines = [word + first.removeprefix(f"{one.severity}: "), *rest]
+                sys.stderr.write("".join(f"{line}\n" for line in lines))
             sys.stderr.flush()
 
     def _severity(self, severity: Severity, *, terminal: bool) -> str:
@@ -153,14 +190,18 @@ class Output:
         return self.paint(f"{severity}: ", colour, terminal=terminal)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns; the last one may be as long as it likes."""
-    cells = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    )
+def _wrapped(text: str, width: int) -> str:
+    """Lines that fit, broken between words; what goes on is indented below its beginning."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        fits = len(line) <= width
+        lines += [line] if fits else textwrap.wrap(line, width, subsequent_indent=indent, **_WRAP)
+    return "\n".join(lines)
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def ask(question: str) -> str:

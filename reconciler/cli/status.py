@@ -18,7 +18,7 @@ import typer
 
 from reconciler.app import Workspace, open_root
 from reconciler.cli.names import OptionalInstance, known_instances, known_model
-from reconciler.cli.output import GREEN, RED, YELLOW, Output, table
+from reconciler.cli.output import GREEN, RED, YELLOW, Output
 from reconciler.cli.verbs import (
     Interrupt,
     JsonOption,
@@ -118,9 +118,9 @@ def status(
     json: JsonOption = False,
     no_color: NoColorOption = False,
 ) -> ExitCode:
-    """What runs, and what is not as wanted; with NAME, everything about that model.
+    """Show what runs, and what is not as wanted.
 
-    Exits 3 when something is not as wanted.
+    With NAME, everything about that model. Exits 3 when something is not as wanted.
     """
     output = make_output(no_color=no_color, json=json)
     if timeout is not None and wait is None:
@@ -164,7 +164,7 @@ def _live_only(workspace: Workspace, output: Output) -> None:
     servers = observe_servers(drivers)
     if servers and not output.json:
         rows = [(one.instance, one.phase, str(one.ref.pid)) for one in servers]
-        output.data(table(("NAME", "PHASE", "PID"), rows))
+        output.table(("NAME", "PHASE", "PID"), rows)
         output.talk("These go on running; the desired file cannot be read:")
 
 
@@ -228,28 +228,28 @@ def _overview(at: Look, seen: Round, output: Output) -> None:
     desired, path = at.wanted.desired, at.workspace.site.desired
     rows = at.rows(seen)
     if rows:
-        output.data(_table(rows, at.drivers.clock.now(), output))
+        _table(rows, at.drivers.clock.now(), output)
     else:
-        output.data(f"{path} wants no server, and none runs.")
+        output.prose(f"{path} wants no server, and none runs.")
     for row in rows:
         notes = [note for note in (row.reason, row.next) if note]
         if notes:
-            output.data(f"{row.name}: {'; '.join(notes)}.")
+            output.prose(f"{row.name}: {'; '.join(notes)}.")
     listen = f" on {desired.gateway.url}" if desired.gateway else ""
     if desired.gateway or seen.observed.gateway.master:
         trouble = gateway_trouble(seen.plan)
         where = f", not as wanted: {trouble}" if trouble else listen
-        output.data(f"Gateway: {gateway_phase(seen.observed, seen.plan)}{where}")
+        output.prose(f"Gateway: {gateway_phase(seen.observed, seen.plan)}{where}")
     if is_converged(seen.plan):
-        output.data(f"The machine matches {path}.")
+        output.prose(f"The machine matches {path}.")
     else:
-        output.data(f"Not as wanted: `llm-reconcile plan {path}` shows what apply would do.")
+        output.prose(f"Not as wanted: `llm-reconcile plan {path}` shows what apply would do.")
 
 
-def _table(rows: Sequence[InstanceRow], now: float, output: Output) -> str:
+def _table(rows: Sequence[InstanceRow], now: float, output: Output) -> None:
     header = ("NAME", "PHASE", "PID", "PORT", "QUANT", "UP", "MEMORY")
     colours = [_PHASE_COLOURS.get(row.phase, "") for row in rows]
-    return output.coloured_table(header, [_cells(row, now) for row in rows], 1, colours)
+    output.table(header, [_cells(row, now) for row in rows], 1, colours)
 
 
 def _cells(row: InstanceRow, now: float) -> tuple[str, ...]:

@@ -26,9 +26,17 @@ from reconciler.drivers import effects
 from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError, UsageError
 
 
-def _duration(text: str) -> float:
-    """A time as the desired file writes it; a bare number is seconds."""
-    return parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
+def duration(value: object) -> float:
+    """A time as the desired file writes it; a bare number is seconds.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    is_number = isinstance(value, str) and value.replace(".", "", 1).isdecimal()
+    try:
+        return parse_duration(float(str(value)) if is_number else value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 RootOption = Annotated[
@@ -48,14 +56,21 @@ FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The desired file, or a directory of them.")
 ]
 LockTimeoutOption = Annotated[
-    float, typer.Option("--lock-timeout", help="Seconds to wait for another run to end.")
+    float,
+    typer.Option(
+        "--lock-timeout",
+        metavar="TIME",
+        parser=duration,
+        show_default=False,
+        help="Wait so long for another run to end (default: 10s; apply: 0s).",
+    ),
 ]
 TimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--timeout",
         metavar="TIME",
-        parser=_duration,
+        parser=duration,
         help="Give up after this time, like 30s or 5m.",
     ),
 ]

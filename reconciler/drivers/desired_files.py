@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from reconciler.core.parse import SourceText
@@ -40,7 +41,7 @@ def read_sources(path: Path, root: Path) -> tuple[SourceText, ...]:
         try:
             sources.append(SourceText(shown(file, root), file.read_bytes()))
         except FileNotFoundError as error:
-            raise _unreadable(file, root, "there is no such file") from error
+            raise _unreadable(file, root, "there is no such file", _nearest(file, root)) from error
         except OSError as error:
             raise _unreadable(file, root, f"it cannot be read: {error.strerror}") from error
     return tuple(sources)
@@ -50,8 +51,18 @@ def _yaml_files(folder: Path) -> list[Path]:
     return sorted(one for one in folder.glob("*.yaml") if not one.name.endswith(LOCK_SUFFIX))
 
 
-def _unreadable(path: Path, root: Path, why: str) -> InvalidDesiredError:
-    diagnostic = Diagnostic(Severity.ERROR, f"{shown(path, root)}: {why}")
+def _nearest(path: Path, root: Path) -> str:
+    """What may be meant by a file that is not there: the nearest name, or all of `desired/`."""
+    files = {*_yaml_files(path.parent), *_yaml_files(root / "desired")}
+    names = {shown(file, root): file.name for file in sorted(files)}
+    near = get_close_matches(path.name, names.values(), n=1)
+    if near:
+        return f"did you mean {next(text for text, name in names.items() if name == near[0])}?"
+    return f"there are: {', '.join(names)}" if names else "name a desired file (*.yaml)"
+
+
+def _unreadable(path: Path, root: Path, why: str, hint: str = "") -> InvalidDesiredError:
+    diagnostic = Diagnostic(Severity.ERROR, f"{shown(path, root)}: {why}", hint=hint)
     return InvalidDesiredError((diagnostic,))
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
+import termios
 import time
 from types import TracebackType
 from typing import Self
@@ -23,8 +25,9 @@ CTRL_C = "\x03"
 class Terminal:
     """One verb with a terminal of its own."""
 
-    def __init__(self, lab: Lab, *words: str, **environment: str) -> None:
+    def __init__(self, lab: Lab, *words: str, columns: int = 80, **environment: str) -> None:
         self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, columns))
         self.text = ""
         self._child = lab.popen(
             *words,
@@ -61,6 +64,11 @@ class Terminal:
             self.text += part.decode(errors="replace")
             return bool(part)
         return False
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands on the screen, without colours."""
+        return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", self.text).replace("\r", "").splitlines()
 
     def until(self, words: str) -> None:
         """Wait for these words."""

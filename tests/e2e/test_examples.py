@@ -179,6 +179,7 @@ def test_is_small_and_valid(name: str) -> None:
     file = desired_file(EXAMPLES / name)
     assert any(f"desired/{file.name}" in line for line in commands(name))
     assert parse_desired(read_sources(file, EXAMPLES / name)).warnings == ()
+    assert f'attempt("{name}")' in Path(__file__).read_text(encoding="utf-8"), "no test runs it"
 
 
 @pytest.mark.parametrize("name", NAMES)
