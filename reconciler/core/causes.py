@@ -54,7 +54,10 @@ def explain(code: int | None, log_tail: str) -> Cause:
         return Cause("killed by SIGKILL, perhaps for lack of memory", final=False)
     if code == 0:
         return Cause("it ended by itself (exit 0)", final=False)
-    return Cause("it ended" if code is None else f"exit code {code}", final=False)
+    return Cause(
+        "it ended, and its log does not say why" if code is None else f"exit code {code}",
+        final=False,
+    )
 
 
 def _signal_name(number: int) -> str:

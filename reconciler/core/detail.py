@@ -108,7 +108,9 @@ def detail_values(one: InstanceDetail) -> dict[str, object]:
             for file in (one.files.files if one.files else ())
         ],
         "gpu_memory_bytes": one.gpu_memory_bytes,
-        "last_exit": {"at": ended.at, "reason": ended.reason} if ended else None,
+        "last_exit": {"at": ended.at, "reason": ended.reason, "seen": ended.seen}
+        if ended
+        else None,
         "log": one.log,
         "log_tail": list(one.log_tail),
     }
@@ -153,7 +155,8 @@ def _facts(one: InstanceDetail, now: float) -> Iterator[tuple[str, str]]:
     for name, value in one.env:
         yield "Environment", f"{name}={value}"
     if one.last_exit:
-        yield "Last exit", f"{_moment(one.last_exit.at, now)}: {one.last_exit.reason}"
+        unseen = "" if one.last_exit.seen else "not seen; its log ends "
+        yield "Last exit", f"{unseen}{_moment(one.last_exit.at, now)}: {one.last_exit.reason}"
 
 
 def _model(row: InstanceRow) -> str:

@@ -182,8 +182,10 @@ class LastExit:
     """How the last process of an instance ended without being asked to, for people."""
 
     at: float
+    """When, in seconds since the epoch; of a death that nobody saw, when its log ends."""
     reason: str
     spec: SpecHash
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,4 +76,4 @@ def _death(log: Path, started: float, booted: float) -> LastExit:
     except OSError:
         at = started
     reason = explain(None, tail(log, _DEATH_LINES)).reason if started > booted else REBOOTED
-    return LastExit(at, reason, SpecHash(""))
+    return LastExit(at, reason, SpecHash(""), seen=False)

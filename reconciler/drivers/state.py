@@ -91,7 +91,10 @@ class StateFolder:
                 },
                 last_exits={
                     InstanceName(name): LastExit(
-                        value["at"], value["reason"], SpecHash(value["spec"])
+                        value["at"],
+                        value["reason"],
+                        SpecHash(value["spec"]),
+                        seen=value.get("seen", True),
                     )
                     for name, value in values["last_exits"].items()
                 },

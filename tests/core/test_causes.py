@@ -48,7 +48,7 @@ def test_a_known_message_is_final(log: str, reason: str, code: int | None) -> No
         (-250, "", "killed by signal 250"),
         (0, "", "it ended by itself (exit 0)"),
         (3, "", "exit code 3"),
-        (None, "", "it ended"),
+        (None, "", "it ended, and its log does not say why"),
     ],
 )
 def test_without_one_it_may_go_better_next_time(code: int | None, log: str, reason: str) -> None:

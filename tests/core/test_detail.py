@@ -93,6 +93,12 @@ def test_one_that_runs_no_more() -> None:
     assert "The end of" not in "\n".join(lines)
 
 
+def test_a_death_that_nobody_saw() -> None:
+    ended = LastExit(NOW - 5, "it ended", SpecHash(""), seen=False)
+    lines = detail_lines(show(ONE, observed(ONE, deaths={A: ended})), NOW)
+    assert lines[-1].startswith("  Last exit: not seen; its log ends 1970-01-02 03:46:35 UTC, 5 s")
+
+
 def test_one_that_still_starts() -> None:
     first = detail_lines(show(ONE, live(phase=Phase.STARTING)), NOW)[0]
     assert first == "a: starting, started 1m15s ago"
@@ -128,7 +134,7 @@ def test_values_hold_no_secret() -> None:
         "address": f"unix:{SITE.socket(A, 'a')}",
         "files": [{"name": "a.gguf", "size_bytes": 140, "on_disk": True}],
         "gpu_memory_bytes": 5,
-        "last_exit": {"at": 1.0, "reason": "it died"},
+        "last_exit": {"at": 1.0, "reason": "it died", "seen": True},
         "log": "/r/logs/a.log",
         "log_tail": ["one"],
     }

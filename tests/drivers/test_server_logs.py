@@ -38,12 +38,16 @@ def leave(site: Site, slot: str, note: str = "", log: str | None = None, name: s
 
 def test_the_end_of_the_log_tells_why(site: Site) -> None:
     leave(site, "a", log="ok\nggml: failed to allocate buffer\n")
-    assert deaths(site, (), 0.0) == {M: LastExit(1050.0, "not enough memory", SpecHash(""))}
+    assert deaths(site, (), 0.0) == {
+        M: LastExit(1050.0, "not enough memory", SpecHash(""), seen=False)
+    }
 
 
 def test_a_silent_death_is_one_too(site: Site) -> None:
     leave(site, "a")
-    assert deaths(site, (), 0.0) == {M: LastExit(1000.0, "it ended", SpecHash(""))}
+    assert deaths(site, (), 0.0) == {
+        M: LastExit(1000.0, "it ended, and its log does not say why", SpecHash(""), seen=False)
+    }
 
 
 def test_a_stop_of_ours_is_no_death(site: Site) -> None:
