@@ -113,20 +113,20 @@ def end_group(child: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:
 
 
 class Lab:
-    """One root with `count` tiny models; a context that ends what runs in it."""
+    """One root with `count` models, tiny ones; a context that ends what runs in it."""
 
-    def __init__(self, bench: Bench, count: int, *, gateway: bool = True) -> None:
+    def __init__(self, bench: Bench, count: int, weights: Path | None = None) -> None:
         self.bench = bench
         self.folder = Path(tempfile.mkdtemp(prefix="lb"))
         self.root = self.folder / "r"
         for path in (self.root / "desired", self.folder / "home", self.folder / "empty"):
             path.mkdir(parents=True)
-        self.weights = write_tiny_gguf(self.folder / "tiny.gguf")
+        self.weights = weights or write_tiny_gguf(self.folder / "tiny.gguf")
         self.names = [f"m{number:04}" for number in range(count)]
         self.port, *ports = machine.free_ports(1 + count)
         self.ports = dict(zip(self.names, ports, strict=True))
         self.file = self.root / "desired" / "bench.yaml"
-        self.write(gateway=gateway)
+        self.write()
 
     def __enter__(self) -> Lab:
         return self

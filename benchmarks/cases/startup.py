@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import REPOSITORY, machine
 from benchmarks.lab import LIMIT_S, Bench, BenchmarkError, Lab, end_group
-from benchmarks.results import Bar, Row, Section, Unit, ratio
+from benchmarks.results import Bar, Row, Section, Unit, not_measured, ratio
 
 COUNT = 20
 ROUNDS = 6
 BAR = Bar(most=1.3, aim=1.1)
+GATEWAY, BARE = "`apply -y` with the gateway", "`apply -y` with `gateway: false`"
+FETCH = REPOSITORY / "examples" / "01-quickstart" / "fetch_models.py"
 _LOOP = """\
 #!/bin/bash
-# Starts all servers at once, asks each until it is ready.
+# Starts all servers at once, asks each until it is ready; ends them when it is ended. Each gets a
+# session of its own, as ours have: a busy machine's scheduler shares among sessions.
+trap 'kill $(jobs -p); wait; exit' TERM
 {starts}
 is_ready() {{
   {{ exec 3<>"/dev/tcp/127.0.0.1/$1"; }} 2>/dev/null || return 1
@@ -34,7 +41,7 @@ is_ready() {{
 }}
 for port in {ports}; do
   until is_ready "$port"; do
-    [ "$SECONDS" -lt {limit} ] || exit 1
+    [ "$SECONDS" -lt {limit} ] || {{ kill $(jobs -p); exit 1; }}
     sleep 0.05
   done
 done
@@ -54,35 +61,49 @@ class Loop:
 def measure(bench: Bench) -> Section:
     """Measure it."""
     count = bench.size(COUNT)
-    loops: list[float] = []
-    behind: list[float] = []
-    bare: list[float] = []
-    with Lab(bench, count) as lab:
-        bench.tell(f"startup: {count} servers")
-        loop = _loop_of(lab)
-        turns = ((_run_loop, loops), (_behind_gateway, behind), (_bare, bare))
-        for number in range(bench.rounds(ROUNDS)):
-            # Each comes first, second and last equally often.
-            first = number % len(turns)
-            for start, seconds in (*turns[first:], *turns[:first]):
-                seconds.append(start(lab, loop))
-    rows = [
-        Row(f"shell loop, {count} servers", Unit.SECONDS, tuple(loops)),
-        Row(f"`apply -y` with the gateway, {count} servers", Unit.SECONDS, tuple(behind)),
-        Row(f"`apply -y` with `gateway: false`, {count} servers", Unit.SECONDS, tuple(bare)),
-    ]
-    rows += [ratio(f"{name} / shell loop", row, rows[0], BAR) for name, row in _named(rows)]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [*_compared(bench, count, "tiny", None), *_with_smollm2(bench, count, Path(folder))]
     about = f"""
 {count} servers from nothing to all answering /health with 200. The loop is bash: it starts the same
 servers at once, with the same argv (but for where they listen), environment and log files, and
 polls their /health until all are ready. `apply` is the whole process: its own start, the plan,
-nginx, the end.
+nginx, the end. A tiny model loads in 30 ms, so that nearly nothing is left but what `apply` itself
+costs, which is the same whatever the models; with SmolLM2-135M (98 MB) there is something to load.
 """
     return Section("From nothing to all ready", about, tuple(rows))
 
 
-def _named(rows: list[Row]) -> list[tuple[str, Row]]:
-    return [("apply with the gateway", rows[1]), ("apply with `gateway: false`", rows[2])]
+def _with_smollm2(bench: Bench, count: int, folder: Path) -> list[Row]:
+    done = subprocess.run(
+        [sys.executable, str(FETCH), str(folder)], check=False, stdout=subprocess.DEVNULL
+    )
+    models = sorted(folder.glob("SmolLM2*.gguf"))
+    if done.returncode or not models:
+        return [not_measured("SmolLM2", Unit.SECONDS, "the model could not be fetched")]
+    return _compared(bench, count, "SmolLM2", models[0])
+
+
+def _compared(bench: Bench, count: int, model: str, weights: Path | None) -> list[Row]:
+    seconds: dict[str, list[float]] = {name: [] for name in ("shell loop", GATEWAY, BARE)}
+    with Lab(bench, count, weights) as lab:
+        bench.tell(f"startup: {count} servers with the {model} model")
+        loop = _loop_of(lab)
+        turns = (
+            ("shell loop", partial(_run_loop, loop)),
+            (GATEWAY, partial(_apply, lab, gateway=True)),
+            (BARE, partial(_apply, lab, gateway=False)),
+        )
+        for number in range(bench.rounds(ROUNDS)):
+            # Each comes first, second and last equally often.
+            first = number % len(turns)
+            for name, start in (*turns[first:], *turns[:first]):
+                seconds[name].append(start())
+    rows = {name: Row(f"{model}: {name}", Unit.SECONDS, tuple(seconds[name])) for name in seconds}
+    by_loop = [
+        ratio(f"{model}: {name} / shell loop", rows[name], rows["shell loop"], BAR)
+        for name in (GATEWAY, BARE)
+    ]
+    return [*rows.values(), *by_loop]
 
 
 def _loop_of(lab: Lab) -> Loop:
@@ -94,7 +115,7 @@ def _loop_of(lab: Lab) -> Loop:
     for (name, pid), port in zip(sorted(lab.servers().items()), ports, strict=True):
         argv, env = lab.same_by_hand(pid, port)
         log = shlex.quote(str(lab.folder / f"{name}.log"))
-        starts.append(f"{shlex.join(argv)} >>{log} 2>&1 </dev/null &")
+        starts.append(f"setsid {shlex.join(argv)} >>{log} 2>&1 </dev/null &")
     lab.down()
     script = lab.folder / "loop.sh"
     texts = {"starts": "\n".join(starts), "ports": " ".join(map(str, ports))}
@@ -102,7 +123,7 @@ def _loop_of(lab: Lab) -> Loop:
     return Loop(script, env)
 
 
-def _run_loop(_: Lab, loop: Loop) -> float:
+def _run_loop(loop: Loop) -> float:
     began = time.perf_counter()
     child = subprocess.Popen(
         ["bash", str(loop.script)],
@@ -117,14 +138,6 @@ def _run_loop(_: Lab, loop: Loop) -> float:
         return time.perf_counter() - began
     finally:
         end_group(child)
-
-
-def _behind_gateway(lab: Lab, _: Loop) -> float:
-    return _apply(lab, gateway=True)
-
-
-def _bare(lab: Lab, _: Loop) -> float:
-    return _apply(lab, gateway=False)
 
 
 def _apply(lab: Lab, *, gateway: bool) -> float:
