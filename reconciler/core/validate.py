@@ -103,11 +103,18 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], owner: Entry, findings
         if isinstance(entry.value, MapNode) and entry.value.whole:
             findings.error(where, f"`{name}`: the required key `{loc[-1]}` is missing")
     elif (said := _said(detail)).startswith("expected"):
-        summary = f"`{name}`: {said}, found {describe(entry.value)}{_meant(detail, entry.value)}"
+        summary = f"`{name}`: {said}, found {_found(entry)}{_meant(detail, entry.value)}"
         findings.error(entry.value.position, summary, _hint(problem, entry.value))
     else:
         # pydantic says of a mapping's key `[key]` behind it.
         findings.error(entry.key.position if loc[-1:] == ("[key]",) else where, f"`{name}`: {said}")
+
+
+def _found(entry: Entry) -> str:
+    """What stands there instead; what somebody wrote for `env` may be a secret."""
+    node = entry.value
+    secret = entry.key.text == "env" and isinstance(node, ScalarNode) and resolve(node) is not None
+    return "a single value" if secret else describe(node)
 
 
 def _said(detail: ErrorDetails) -> str:

@@ -51,7 +51,7 @@ def _check_flag(
 ) -> None:
     key = entry.key
     if not _FLAG_KEY.fullmatch(key.text):
-        findings.error(key.position, f"`{shown(key.text)}` is not the name of a flag")
+        _no_name(key, "a flag", findings)
         return
     flag = flag_name(key.text)
     if advice := _owned(flag):
@@ -66,6 +66,17 @@ def _check_flag(
         else f"the flag `{shown(second.text)}` is in `params` and in `args` (line {first.line} too)"
     )
     findings.error(second.position, summary, "keep one of them")
+
+
+def _name(key: ScalarNode) -> str:
+    """A key as it may be shown: written as `NAME=value` it may hold a secret."""
+    name, equals, _ = key.text.partition("=")
+    return f"{shown(name)}=…" if equals else shown(name)
+
+
+def _no_name(key: ScalarNode, of_what: str, findings: Findings) -> None:
+    hint = "write `name: value`" if "=" in key.text else ""
+    findings.error(key.position, f"`{_name(key)}` is not the name of {of_what}", hint)
 
 
 def _owned(flag: str) -> str | None:
@@ -83,13 +94,13 @@ def _flag(entry: Entry, findings: Findings) -> FlagValue | None:
     found = "an empty list" if isinstance(node, ListNode) else "a mapping"
     findings.error(
         entry.key.position,
-        f"`{shown(entry.key.text)}`: expected text, a number, true, false or a list, found {found}",
+        f"`{_name(entry.key)}`: expected text, a number, true, false or a list, found {found}",
     )
     return None
 
 
 def _text(entry: Entry, node: Node, findings: Findings) -> str | None:
-    name = shown(entry.key.text)
+    name = _name(entry.key)
     if not isinstance(node, ScalarNode):
         found = "a list" if isinstance(node, ListNode) else "a mapping"
         findings.error(node.position, f"`{name}`: expected text or a number, found {found}")
@@ -103,10 +114,10 @@ def _text(entry: Entry, node: Node, findings: Findings) -> str | None:
 
 
 def _variable(entry: Entry, findings: Findings) -> str:
-    name, node = shown(entry.key.text), entry.value
+    name, node = _name(entry.key), entry.value
     where = entry.key.position
     if not _VARIABLE.fullmatch(entry.key.text):
-        findings.error(where, f"`{name}` is not the name of a variable")
+        _no_name(entry.key, "a variable", findings)
     elif entry.key.text.startswith(LABEL_PREFIX):
         findings.error(
             where, f"`{name}`: names that start with {LABEL_PREFIX} are the reconciler's"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ def test_bad_files(path: Path) -> None:
     with pytest.raises(InvalidDesiredError) as caught:
         parse_desired([SourceText(path.name, path.read_bytes())])
     assert f"{caught.value}\n" == path.with_suffix(".txt").read_text()
+    assert re.match(rf"{re.escape(path.name)}:\d+:\d+: ", str(caught.value))
     assert "sk-secret" not in str(caught.value)
     for word in ("pydantic", "Input should", "Value error", "validation", "type="):
         assert word not in str(caught.value)
