@@ -7,8 +7,10 @@ import fcntl
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -110,3 +112,39 @@ def test_ten_at_once(fakes: Lab) -> None:
     assert 0 in codes
     assert fakes.apply().out.startswith("No changes.")
     assert set(fakes.pids()) == {"a", "b", "c"}
+
+
+def test_fifty_quick_edits(fakes: Lab) -> None:
+    """Edits while two people apply over and over: never two servers, and the last content wins."""
+
+    def write(edit: int) -> None:
+        models: dict[str, dict[str, Any]] = {
+            name: {"params": {"seed": edit // 5}, "aliases": [f"{name}-{edit}"]} for name in "abc"
+        }
+        if edit % 7 == 3:
+            del models["c"]
+        fakes.write(models, defaults={"drain": "0s", "grace": "2s"})
+
+    write(0)
+    fakes.apply()
+    with machine.Twins(fakes.root):
+        running = [fakes.begin_apply("--allow-destroy", "9") for _ in range(2)]
+        for edit in range(1, 51):
+            write(edit)
+            time.sleep(0.05)
+            for child in [one for one in running if one.poll() is not None]:
+                running.remove(child)
+                # 1: it read a file of which only the beginning was written.
+                assert fakes.end(child).code in {0, 1, 5}
+                running.append(fakes.begin_apply("--allow-destroy", "9"))
+        for child in running:
+            assert fakes.end(child).code in {0, 1, 5}
+        fakes.apply("--allow-destroy", "9")
+    assert fakes.apply().out.startswith("No changes.")
+    assert set(fakes.pids()) == {"a", "b", "c"}
+    for name in "abc":
+        assert fakes.complete(f"{name}-50").status == 200
+        assert "--seed 10" in machine.command_line(fakes.pids()[name])
+    assert machine.holders(fakes.state / "gateway.lock") == sorted(
+        [fakes.nginx().master or 0, *fakes.nginx().workers]
+    )
