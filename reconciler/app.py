@@ -30,6 +30,7 @@ from reconciler.drivers.engines import EngineFinder
 from reconciler.drivers.files import ModelFiles
 from reconciler.drivers.gpus import GpuMemory
 from reconciler.drivers.hub import Hub
+from reconciler.drivers.machine import LinuxMachine
 from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.ports import TcpPorts
 from reconciler.drivers.probes import HttpProber
@@ -83,6 +84,7 @@ class Workspace:
             engines=EngineFinder(cache_folder(self.environment), str(self.root)),
             state=state,
             clock=clock,
+            machine=LinuxMachine(),
             gpus=GpuMemory(),
             templates=load_templates(self.root),
         )
@@ -114,7 +116,7 @@ def plan_document(
         **plan_values(seen.plan, seen.guards),
         "diagnostics": [
             {"severity": one.severity, "summary": one.summary, "range": str(one.position or "")}
-            for one in warnings
+            for one in (*warnings, *seen.plan.warnings)
         ],
     }
 
@@ -124,10 +126,26 @@ def open_file(path: Path, root: Path | None, environment: Mapping[str, str]) -> 
 
     Raises:
         UsageError: the given root is no folder.
+        StateFolderError: there can be no state folder for it.
     """
+    return _workspace(_root_of(path, root), path, environment)
+
+
+def check_file(path: Path, root: Path | None) -> tuple[str, ParsedDesired]:
+    """Read a desired file and nothing else: its name for people, and what it says.
+
+    Raises:
+        InvalidDesiredError: with every mistake in it.
+        UsageError: the given root is no folder.
+    """
+    found = _root_of(path, root)
+    return shown(path, found), parse_desired(read_sources(path, found))
+
+
+def _root_of(path: Path, root: Path | None) -> Path:
     if root is not None and not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
-    return _workspace(root.resolve() if root else find_root(path), path, environment)
+    return root.resolve() if root else find_root(path)
 
 
 def open_root(root: Path | None, environment: Mapping[str, str]) -> Workspace:

@@ -71,6 +71,7 @@ def observe(desired: DesiredState, drivers: Drivers) -> ObservedState:
         journal=drivers.state.read(),
         deaths=drivers.runtime.deaths(servers),
         disk_free_bytes=drivers.files.disk_free(),
+        memory=replace(drivers.machine.memory(), gpus=drivers.gpus.cards()),
         templates=drivers.templates,
     )
 

@@ -16,6 +16,8 @@ from reconciler.core.observed import (
     ObservedFile,
     ObservedFiles,
     ObservedGateway,
+    ObservedGpu,
+    ObservedMemory,
     PortHolder,
     ProcessRef,
 )
@@ -74,6 +76,15 @@ def test_a_stopping_server_is_not_asked(world: FakeWorld) -> None:
 
 def test_nothing_runs(world: FakeWorld) -> None:
     assert observe_servers(world.drivers) == ()
+
+
+# ---- the machine
+
+
+def test_memory_and_cards_are_one_picture(world: FakeWorld) -> None:
+    world.gpus.found = (ObservedGpu("H100", 80),)
+    seen = observe(desired({}), world.drivers)
+    assert seen.memory == ObservedMemory(2**36, 2**35, gpus=(ObservedGpu("H100", 80),))
 
 
 # ---- files

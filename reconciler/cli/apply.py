@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.app import Workspace, open_file, open_root, plan_document
+from reconciler.app import Workspace, check_file, open_file, open_root, plan_document
 from reconciler.cli.output import Output, ask, can_ask
 from reconciler.cli.reporting import Reporter, tell_end
 from reconciler.cli.verbs import (
@@ -86,8 +86,7 @@ def validate(
 ) -> ExitCode:
     """Check a desired file; nothing on the machine is looked at."""
     output = make_output(no_color=no_color)
-    workspace = open_file(file, root, os.environ)
-    parsed = workspace.parse()
+    name, parsed = check_file(file, root)
     for warning in parsed.warnings:
         output.talk(f"warning: {warning}")
     models = len(parsed.desired.models)
@@ -95,7 +94,7 @@ def validate(
         f"gateway on {parsed.desired.gateway.listen}" if parsed.desired.gateway else "no gateway"
     )
     plural = "" if models == 1 else "s"
-    output.prose(f"{workspace.site.desired} is valid: {models} model{plural}, {gateway}.")
+    output.prose(f"{name} is valid: {models} model{plural}, {gateway}.")
     return ExitCode.OK
 
 
@@ -216,7 +215,8 @@ def perform(run: Run, output: Output) -> ExitCode:
         with run.drivers.state.run_lock(run.lock_timeout):
             settle(run.drivers, interrupt.event)
             again = _look(replace(run, allowed=allowed))
-            if again.plan != seen.plan or again.guards or _has_changed(run):
+            # The steps are what was agreed to; how much disk is free meanwhile is not.
+            if again.plan.steps != seen.plan.steps or again.guards or _has_changed(run):
                 raise RefusedError(
                     "the machine or the file changed while the question stood; nothing was done",
                     hint="run it again to see the new plan",

@@ -123,4 +123,9 @@ def tell_end(report: ApplyReport, output: Output) -> None:
         for line in result.log_tail.splitlines()[-10:]:
             output.say(f"  | {printable(line)}")
     for change in report.blocked:
-        output.say(f"\n{change.address} is blocked: {change.blocked}", RED)
+        if len(change.obstacles) == 1:
+            output.say(f"\n{change.address} is blocked: {change.blocked}", RED)
+            continue
+        output.say(f"\n{change.address} is blocked for {len(change.obstacles)} reasons:", RED)
+        for reason in change.obstacles:
+            output.say(f"  - {reason}")

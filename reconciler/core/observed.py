@@ -201,6 +201,33 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedGpu:
+    """One graphics card that an engine could compute on."""
+
+    name: str
+    memory_bytes: int | None
+    """Its own memory in all; None where nobody tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedMemory:
+    """What memory the machine has in all; 0 bytes of RAM: it was not looked at."""
+
+    ram_bytes: int = 0
+    available_bytes: int = 0
+    """What could be had now without swapping (proc(5): MemAvailable)."""
+    swap_bytes: int = 0
+    limit_bytes: int | None = None
+    """The most that our cgroup may have, if that is limited."""
+    gpus: tuple[ObservedGpu, ...] = ()
+
+    @property
+    def usable_bytes(self) -> int:
+        """RAM that servers of ours may have in all."""
+        return self.ram_bytes if self.limit_bytes is None else min(self.ram_bytes, self.limit_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedState:
     """Everything that was seen of the machine, at once."""
 
@@ -219,6 +246,7 @@ class ObservedState:
     """How servers ended that died while no run was there to see it."""
     disk_free_bytes: int = 0
     """Free space where the store lies."""
+    memory: ObservedMemory = ObservedMemory()
     templates: Mapping[str, str] = field(default_factory=dict)
     """The gateway's templates by file name."""
 

@@ -1,6 +1,6 @@
 """Resource guards: why one server cannot be started now, though all others can.
 
-In: a wanted instance, the observed state, the positions in the file. Out: one sentence, or "".
+In: a wanted instance, the observed state, the positions in the file. Out: one sentence a reason.
 A blocked resource keeps what runs of it; the plan goes on for the others (exit 3). What is kept
 holds its port, so one blocked instance can be the obstacle of another one.
 """
@@ -8,37 +8,50 @@ holds its port, so one blocked instance can be the obstacle of another one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from reconciler.core.capacity import disk_obstacle, memory_obstacle
 from reconciler.core.cases import Case
-from reconciler.core.desired import Model
+from reconciler.core.desired import DesiredState, Model
 from reconciler.core.engine import flag_name, to_flag
 from reconciler.core.engine_help import FlagProblem, check_flags
 from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.resolve import Instance, tcp_port
-from reconciler.core.words import InstanceName
+from reconciler.core.words import InstanceName, ModelName
 from reconciler.errors import Position
 
 Marks = Mapping[tuple[str | int, ...], Position]
 
 
-def find_obstacles(
-    cases: Sequence[Case], observed: ObservedState, marks: Marks
-) -> dict[InstanceName, str]:
-    """The reason for each instance that should be started now and cannot."""
+Obstacles = Mapping[InstanceName, tuple[str, ...]]
+"""Instances that cannot be started -> all reasons why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What obstacles are looked for in."""
+
+    desired: DesiredState
+    observed: ObservedState
+    marks: Marks
+    store: str
+    """The folder of fetched files, for people."""
+
+
+def find_obstacles(cases: Sequence[Case], scene: Scene) -> dict[InstanceName, tuple[str, ...]]:
+    """All reasons for each instance that should be started now and cannot."""
     found = {
-        case.name: reason
+        case.name: reasons
         for case in cases
         if case.wanted and case.needs_start
-        if (reason := obstacle(case.wanted, observed, marks))
+        if (reasons := obstacles(case.wanted, scene))
     }
     while more := _behind(cases, found):
         found |= more
     return found
 
 
-def staying_ports(
-    cases: Sequence[Case], blocked: Mapping[InstanceName, str]
-) -> dict[int, InstanceName]:
+def staying_ports(cases: Sequence[Case], blocked: Obstacles) -> dict[int, InstanceName]:
     """The TCP ports of blocked instances: what runs of them is not stopped."""
     return {
         port: case.name
@@ -48,11 +61,11 @@ def staying_ports(
     }
 
 
-def _behind(cases: Sequence[Case], blocked: Mapping[InstanceName, str]) -> dict[InstanceName, str]:
+def _behind(cases: Sequence[Case], blocked: Obstacles) -> dict[InstanceName, tuple[str, ...]]:
     """The instances whose port a blocked one keeps."""
     staying = staying_ports(cases, blocked)
     return {
-        case.name: f"port {port} is still held by {staying[port]}, which is blocked"
+        case.name: (f"port {port} is still held by {staying[port]}, which is blocked",)
         for case in cases
         if case.wanted and case.needs_start and case.name not in blocked
         if (port := tcp_port(case.wanted.address)) in staying
@@ -60,28 +73,39 @@ def _behind(cases: Sequence[Case], blocked: Mapping[InstanceName, str]) -> dict[
 
 
 def cut_off(
-    cases: Sequence[Case], blocked: Mapping[InstanceName, str], gateway: str
-) -> dict[InstanceName, str]:
+    cases: Sequence[Case], blocked: Obstacles, gateway: str
+) -> dict[InstanceName, tuple[str, ...]]:
     """Servers on a port of their own that would move behind a gateway that cannot be had."""
     return {
-        case.name: f"the gateway is blocked: {gateway}"
+        case.name: (f"the gateway is blocked: {gateway}",)
         for case in cases
         if case.needs_start and case.name not in blocked
         if case.keep and tcp_port(case.keep.address) is not None
     }
 
 
-def obstacle(wanted: Instance, observed: ObservedState, marks: Marks) -> str:
-    """The first reason that keeps `wanted` from being started; empty when nothing does."""
-    if observed.engine.kind is None:
-        return observed.engine.reason or "no engine was found"
-    files = observed.files.get(wanted.model_name)
-    if files is None or files.status in {FileStatus.BAD, FileStatus.UNKNOWN}:
-        return files.reason or files.status if files else "its files were not looked at"
-    problems = check_flags(wanted.spec.flags, observed.engine)
-    if problems:
-        return "; ".join(_flag_obstacle(wanted, one, marks) for one in problems)
-    return port_obstacle(wanted, observed)
+def obstacles(wanted: Instance, scene: Scene) -> tuple[str, ...]:
+    """All that keeps `wanted` from being started; empty when nothing does."""
+    engine = scene.observed.engine
+    found = [] if engine.kind else [engine.reason or "no engine was found"]
+    found += file_obstacles(wanted.model_name, scene)
+    found.append(memory_obstacle(wanted, scene.observed))
+    if engine.kind:
+        problems = check_flags(wanted.spec.flags, engine)
+        found += [_flag_obstacle(wanted, one, scene.marks) for one in problems]
+    found.append(port_obstacle(wanted, scene.observed))
+    return tuple(reason for reason in found if reason)
+
+
+def file_obstacles(name: ModelName, scene: Scene) -> list[str]:
+    """Why the files of a model cannot be had; empty when they can, or are here."""
+    files = scene.observed.files.get(name)
+    if files is None:
+        return ["its files were not looked at"]
+    if files.status not in {FileStatus.BAD, FileStatus.UNKNOWN}:
+        return []
+    room = disk_obstacle(name, scene.desired, scene.observed, scene.store)
+    return [files.reason or files.status, *([room] if room else [])]
 
 
 def port_obstacle(wanted: Instance, observed: ObservedState) -> str:

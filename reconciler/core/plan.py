@@ -14,6 +14,7 @@ from enum import StrEnum
 from reconciler.core.engine import LaunchSpec
 from reconciler.core.observed import ObservedFile, ProcessRef
 from reconciler.core.words import Generation, InstanceName, ModelName, SpecHash
+from reconciler.errors import Diagnostic
 
 
 class Action(StrEnum):
@@ -56,6 +57,7 @@ class Impact:
     download_bytes: int = 0
     downtime_s: float | None = None
     memory_bytes: int | None = None
+    """The weights that a new server holds; its context and caches come on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,16 @@ class Change:
     action: Action
     reason: str
     details: tuple[Detail, ...] = ()
-    blocked: str = ""
-    """Why this resource cannot be made as wanted now; what runs of it stays."""
+    obstacles: tuple[str, ...] = ()
+    """All reasons why this resource cannot be made as wanted now; what runs of it stays."""
     drift: str = ""
     """What differs from what was set up, but is left alone."""
     impact: Impact = Impact()
+
+    @property
+    def blocked(self) -> str:
+        """The obstacles in one line; empty when there are none."""
+        return "; ".join(self.obstacles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +219,8 @@ class Plan:
     desired: str
     changes: tuple[Change, ...] = ()
     steps: tuple[Step, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+    """What is allowed but will hardly go well."""
 
     @property
     def summary(self) -> Summary:

@@ -115,6 +115,9 @@ def _stop(draft: Draft, observed: ObservedState, reason: str, needs: Iterable[in
 
 
 def _say(draft: Draft, action: Action, reason: str, blocked: str = "") -> None:
+    obstacles = (blocked,) if blocked else ()
     draft.changes.append(
-        Change(GATEWAY_ADDRESS, ResourceType.GATEWAY, "gateway", action, reason, blocked=blocked)
+        Change(
+            GATEWAY_ADDRESS, ResourceType.GATEWAY, "gateway", action, reason, obstacles=obstacles
+        )
     )

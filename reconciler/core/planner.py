@@ -9,17 +9,27 @@ replacement needs the new files first; a surge stops the old copy after the new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core import differences
+from reconciler.core.capacity import memory_warnings
 from reconciler.core.cases import Case, make_cases
 from reconciler.core.decide import Decision
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.draft import Draft
 from reconciler.core.engine import owned_argv, user_argv
 from reconciler.core.observed import FileStatus, ObservedFiles, ObservedServer, ObservedState
-from reconciler.core.obstacles import Marks, cut_off, find_obstacles, port_obstacle, staying_ports
+from reconciler.core.obstacles import (
+    Marks,
+    Obstacles,
+    Scene,
+    cut_off,
+    file_obstacles,
+    find_obstacles,
+    port_obstacle,
+    staying_ports,
+)
 from reconciler.core.plan import (
     Action,
     AwaitReady,
@@ -38,6 +48,7 @@ from reconciler.core.plan_gateway import plan_gateway, wanted_gateway
 from reconciler.core.resolve import Instance, instance_names, model_of, tcp_port
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, ModelName, ModelState, Phase
+from reconciler.errors import Diagnostic, Severity
 
 STARTUP_S = 600.0
 READ_BYTES_PER_S = 50e6
@@ -60,9 +71,10 @@ def make_plan(
     `restart`: models whose servers are replaced though nothing about them changed.
     """
     draft = Draft()
-    _plan_files(draft, desired, observed)
+    scene = Scene(desired, observed, marks or {}, site.path(desired.store))
+    _plan_files(draft, scene)
     cases = make_cases(desired, observed, restart)
-    blocked = find_obstacles(cases, observed, marks or {})
+    blocked = find_obstacles(cases, scene)
     gateway = wanted_gateway(desired, site, observed, staying_ports(cases, blocked))
     if gateway and gateway.blocked:
         blocked |= cut_off(cases, blocked, gateway.blocked)
@@ -72,10 +84,24 @@ def make_plan(
     for case in cases:
         draft.changes.append(_plan_run(draft, case, site, observed, blocked, gateway_stop))
     changes = tuple(sorted(draft.changes, key=lambda change: (change.type, change.address)))
-    return Plan(site.desired, changes, tuple(draft.steps))
+    return Plan(site.desired, changes, tuple(draft.steps), _warnings(cases, blocked, observed))
 
 
-def _plan_files(draft: Draft, desired: DesiredState, observed: ObservedState) -> None:
+def _warnings(
+    cases: Sequence[Case], blocked: Obstacles, observed: ObservedState
+) -> tuple[Diagnostic, ...]:
+    starting = [
+        case.wanted
+        for case in cases
+        if case.wanted and case.needs_start and case.name not in blocked
+    ]
+    staying = [case.wanted for case in cases if case.wanted and case.keep]
+    found = memory_warnings(starting, staying, observed)
+    return tuple(Diagnostic(Severity.WARNING, summary) for summary in found)
+
+
+def _plan_files(draft: Draft, scene: Scene) -> None:
+    desired, observed = scene.desired, scene.observed
     for key in sorted(desired.models):
         name, model = ModelName(key), desired.models[key]
         files = observed.files.get(name)
@@ -98,8 +124,8 @@ def _plan_files(draft: Draft, desired: DesiredState, observed: ObservedState) ->
             )
         elif files.status is not FileStatus.PRESENT:
             # A model with instances says it there; twice would only be noise.
-            blocked = "" if instance_names(name, model) else files.reason
-            change = replace(change, reason=files.reason, blocked=blocked)
+            blocked = () if instance_names(name, model) else tuple(file_obstacles(name, scene))
+            change = replace(change, reason=files.reason, obstacles=blocked)
         draft.changes.append(change)
 
 
@@ -108,9 +134,7 @@ def _times(case: Case, desired: DesiredState) -> tuple[float, float]:
     return (model.drain, model.grace) if model else (DEFAULT_DRAIN_S, DEFAULT_GRACE_S)
 
 
-def _plan_stops(
-    draft: Draft, case: Case, desired: DesiredState, blocked: Mapping[InstanceName, str]
-) -> None:
+def _plan_stops(draft: Draft, case: Case, desired: DesiredState, blocked: Obstacles) -> None:
     """Stops of this instance's copies; what each has to wait for is added with the start."""
     stopping = list(case.extras)
     needs: set[int] = set()
@@ -145,7 +169,7 @@ def _plan_run(
     case: Case,
     site: Site,
     observed: ObservedState,
-    blocked: Mapping[InstanceName, str],
+    blocked: Obstacles,
     gateway_stop: int | None,
 ) -> Change:
     """The start (or the wait for readiness) of one instance, and what a person reads about it."""
@@ -155,7 +179,7 @@ def _plan_run(
     wanted, keep = case.wanted, case.keep
     if case.name in blocked:
         reason = "keeps running" if keep else "not running"
-        change = replace(change, blocked=blocked[case.name], reason=reason)
+        change = replace(change, obstacles=blocked[case.name], reason=reason)
     elif wanted is None:
         action = Action.DELETE if keep else Action.NO_OP
         return replace(change, action=action, reason=case.rest_reason)
@@ -165,7 +189,8 @@ def _plan_run(
         stranger = port_obstacle(wanted, observed)
         reason = "serves, but not on its port" if stranger else change.reason
         drift = _file_drift(keep, files)
-        change = replace(change, drift=drift, blocked=stranger, reason=reason)
+        obstacles = (stranger,) if stranger else ()
+        change = replace(change, drift=drift, obstacles=obstacles, reason=reason)
         if case.decision is Decision.AWAIT:
             change = _plan_wait(draft, case, wanted, keep, files, change)
     return _with_extras(case, change)
@@ -235,7 +260,8 @@ def _plan_start(
     number = draft.step(address, effect, reason, needs)
     if case.surges and keep:
         draft.also_needs(draft.stops[keep.ref], {number})
-    return Change(address, ResourceType.INSTANCE, case.name, action, reason, details)
+    impact = Impact(memory_bytes=files.size or None)
+    return Change(address, ResourceType.INSTANCE, case.name, action, reason, details, impact=impact)
 
 
 def _address_stops(draft: Draft, wanted: Instance, gateway_stop: int | None) -> set[int]:
@@ -295,6 +321,7 @@ def restrict(plan: Plan, models: frozenset[ModelName], *, gateway: bool = True) 
         plan.desired,
         tuple(_left(change, outside.get(change.address, "")) for change in kept),
         tuple(step for step in plan.steps if step.address in addresses),
+        plan.warnings,
     )
 
 
@@ -314,8 +341,8 @@ def _needs_outside(
 def _left(change: Change, other: str) -> Change:
     if not other:
         return change
-    blocked = f"{other} has to change first: `apply` does all of it"
-    return Change(change.address, change.type, change.name, Action.NO_OP, blocked, blocked=blocked)
+    why = f"{other} has to change first: `apply` does all of it"
+    return Change(change.address, change.type, change.name, Action.NO_OP, why, obstacles=(why,))
 
 
 def _concerns(change: Change, models: frozenset[ModelName], *, gateway: bool) -> bool:

@@ -65,6 +65,7 @@ def plan_text(plan: Plan, guards: Sequence[Guard] = ()) -> str:
         lines.append(f"No changes. The machine matches {plan.desired}.")
     else:
         lines += [_summary_line(plan), *_after_lines(plan)]
+    lines += [line for warning in plan.warnings for line in ("", f"Warning: {warning.summary}.")]
     for guard in guards:
         lines += ["", f"Refused: {guard.message}."]
         if guard.flag:
@@ -80,6 +81,8 @@ def _is_shown(change: Change) -> bool:
 def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
     sign = "!" if change.blocked or change.drift else SIGNS[change.action]
     lines = [f"{sign:>3} {change.address:<32} {_headline(change)}".rstrip()]
+    if len(change.obstacles) > 1:
+        lines += [f"      - {reason}" for reason in change.obstacles]
     lines += [f"      {_detail(detail)}" for detail in change.details]
     if change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}:
         lines += [f"      {note}" for note in _stop_notes(change, steps)]
@@ -89,7 +92,8 @@ def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
 def _headline(change: Change) -> str:
     if change.blocked:
         stays = f", {change.reason}" if change.reason != change.blocked else ""
-        return f"blocked{stays}: {change.blocked}"
+        count = len(change.obstacles)
+        return f"blocked{stays}{f', for {count} reasons:' if count > 1 else f': {change.blocked}'}"
     if change.impact.download_bytes:
         return f"{change.reason}, {human_bytes(change.impact.download_bytes)} to download"
     return f"{change.reason}; drift: {change.drift}" if change.drift else change.reason

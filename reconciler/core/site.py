@@ -33,6 +33,10 @@ class Site:
     state: str
     desired: str
 
+    def path(self, declared: str) -> str:
+        """A path of the desired file; relative ones start at the root."""
+        return declared if declared.startswith("/") else f"{self.root}/{declared}"
+
     @property
     def sockets(self) -> str:
         """Folder of the servers' unix sockets."""

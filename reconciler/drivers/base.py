@@ -20,6 +20,8 @@ from reconciler.core.observed import (
     ObservedEngine,
     ObservedFiles,
     ObservedGateway,
+    ObservedGpu,
+    ObservedMemory,
     ObservedServer,
     PortHolder,
     ProcessRef,
@@ -177,8 +179,20 @@ class Prober(Protocol):
         ...
 
 
+class Machine(Protocol):
+    """The computer itself."""
+
+    def memory(self) -> ObservedMemory:
+        """How much memory it has, without its graphics cards."""
+        ...
+
+
 class Gpus(Protocol):
     """The memory of graphics cards."""
+
+    def cards(self) -> tuple[ObservedGpu, ...]:
+        """The cards that an engine could compute on."""
+        ...
 
     def memory_by_pid(self) -> Mapping[int, int]:
         """Bytes on all cards of each process that has some, as far as the drivers tell."""
@@ -297,5 +311,6 @@ class Drivers:
     engines: Engines
     state: State
     clock: Clock
+    machine: Machine
     gpus: Gpus
     templates: Mapping[str, str]

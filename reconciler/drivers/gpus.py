@@ -1,7 +1,7 @@
-"""The memory of graphics cards by process, as far as their drivers tell.
+"""Graphics cards and their memory, in all and by process, as far as their drivers tell.
 
-In: nothing but the machine. Out: pid -> bytes. NVIDIA's driver tells it through `nvidia-smi`,
-the kernel's own drivers (amdgpu, i915, xe, nouveau) in /proc/PID/fdinfo.
+In: nothing but the machine. Out: cards; pid -> bytes. NVIDIA's driver tells it through
+`nvidia-smi`, the kernel's own drivers (amdgpu, i915, xe, nouveau) in /sys and /proc/PID/fdinfo.
 It must never fail: a machine without a card, or with a broken driver, has nothing to tell.
 """
 
@@ -14,11 +14,15 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from reconciler.core.observed import ObservedGpu
 from reconciler.drivers import proc
 
 QUESTION_S = 10.0
 """nvidia-smi takes 50 ms, or some seconds where no driver is kept loaded."""
-_QUERY = ("--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits")
+_BY_PROCESS = "--query-compute-apps=pid,used_gpu_memory"
+_BY_CARD = "--query-gpu=name,memory.total"
+_NVIDIA, _AMD, _INTEL = "0x10de", "0x1002", "0x8086"
+"""PCI vendors of cards that llama.cpp computes on; a server's or a virtual screen is none."""
 _FIELD = re.compile(r"^(drm-[\w-]+):\s*(\S+)(?: (KiB|MiB))?", re.MULTILINE)
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
 
@@ -26,9 +30,45 @@ _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
 class GpuMemory:
     """The real `Gpus` of `drivers.base`."""
 
-    def __init__(self, devices: Path = Path("/dev"), processes: Path = Path("/proc")) -> None:
+    def __init__(
+        self,
+        devices: Path = Path("/dev"),
+        processes: Path = Path("/proc"),
+        classes: Path = Path("/sys/class"),
+    ) -> None:
         self._devices = devices
         self._processes = processes
+        self._classes = classes
+        self._cards: tuple[ObservedGpu, ...] | None = None
+
+    def cards(self) -> tuple[ObservedGpu, ...]:
+        """The cards that an engine could compute on; asked once, they stay what they are."""
+        if self._cards is None:
+            self._cards = (*self._nvidia_cards(), *self._other_cards())
+        return self._cards
+
+    def _nvidia_cards(self) -> Iterator[ObservedGpu]:
+        # /dev/dxg: Windows' driver, seen from a Linux inside it.
+        if not any((self._devices / name).exists() for name in ("nvidiactl", "dxg")):
+            return
+        lines = [line.rpartition(",") for line in _ask_nvidia(_BY_CARD) if "," in line]
+        for name, _, mebibytes in lines:
+            count = mebibytes.strip()
+            yield ObservedGpu(name.strip(), int(count) * 2**20 if count.isdigit() else None)
+        if not lines:
+            yield ObservedGpu("a GPU that nvidia-smi does not tell of", None)
+
+    def _other_cards(self) -> Iterator[ObservedGpu]:
+        for card in sorted(self._classes.glob("drm/card[0-9]*/device")):
+            vendor, place = _line(card / "vendor"), card.resolve().name
+            memory = _line(card / "mem_info_vram_total")
+            if vendor == _AMD:
+                yield ObservedGpu("AMD GPU", int(memory) if memory.isdigit() else None)
+            elif vendor == _INTEL and not place.startswith("0000:00:"):
+                # On the first bus it is the processor's own, whose memory is the machine's.
+                yield ObservedGpu("Intel GPU", None)
+            elif vendor == _NVIDIA and not (self._devices / "nvidiactl").exists():
+                yield ObservedGpu("NVIDIA GPU without NVIDIA's driver", None)
 
     def memory_by_pid(self) -> Mapping[int, int]:
         """Bytes on all cards of each process of this user that has some."""
@@ -66,17 +106,28 @@ def _descriptors(folder: Path) -> Iterator[str]:
                 yield path.read_text(encoding="utf-8", errors="replace")
 
 
-def _from_nvidia() -> Iterator[tuple[int, int]]:
+def _line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _ask_nvidia(question: str) -> list[str]:
+    """The lines of an answer of nvidia-smi; none when it cannot be asked."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return
+        return []
+    words = [program, question, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(
-            [program, *_QUERY], capture_output=True, timeout=QUESTION_S, check=True, text=True
-        )
+        done = subprocess.run(words, capture_output=True, timeout=QUESTION_S, check=True, text=True)
     except (OSError, subprocess.SubprocessError):
-        return
-    for line in done.stdout.splitlines():
+        return []
+    return done.stdout.splitlines()
+
+
+def _from_nvidia() -> Iterator[tuple[int, int]]:
+    for line in _ask_nvidia(_BY_PROCESS):
         pid, _, mebibytes = line.partition(",")
         with contextlib.suppress(ValueError):
             yield int(pid), int(mebibytes) * 2**20

@@ -283,6 +283,7 @@ def test_json_form() -> None:
                     "replace_paths": ["model"],
                 },
                 depends_on=["model_file.a"],
+                memory=5 * 2**30,
             ),
             _values(
                 "model_file.a",
@@ -317,6 +318,7 @@ def _values(
     change: dict[str, Any] | None = None,
     depends_on: list[str] | None = None,
     download: int = 0,
+    memory: int | None = None,
 ) -> dict[str, Any]:
     whole = {"actions": actions, "before": None, "after": None, "replace_paths": []}
     return {
@@ -327,7 +329,7 @@ def _values(
         "action_reason": reason,
         "blocked": None,
         "depends_on": depends_on or [],
-        "impact": {"download_bytes": download, "downtime_s": None, "memory_bytes": None},
+        "impact": {"download_bytes": download, "downtime_s": None, "memory_bytes": memory},
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.observed import ObservedGpu
 from reconciler.drivers.gpus import GpuMemory
 
 HERE = os.getpid()
@@ -15,14 +16,14 @@ HERE = os.getpid()
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folders that stand for /dev, /proc and PATH."""
-    for name in ("dev", "proc", "bin"):
+    for name in ("dev", "proc", "bin", "class"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path
 
 
 def gpus(machine: Path) -> GpuMemory:
-    return GpuMemory(machine / "dev", machine / "proc")
+    return GpuMemory(machine / "dev", machine / "proc", machine / "class")
 
 
 def nvidia_smi(machine: Path, script: str) -> None:
@@ -72,3 +73,70 @@ def test_the_kernels_drivers_tell_each_client_once(machine: Path) -> None:
         (folder / str(number)).write_text(text, encoding="utf-8")
     (folder / "gone").symlink_to("nowhere")
     assert gpus(machine).memory_by_pid() == {HERE: 3 * 2**20 + 7}
+
+
+def card(machine: Path, number: int, vendor: str, place: str, vram: str | None = None) -> None:
+    """A card as the kernel shows it: a link to its place on the bus."""
+    device = machine / "bus" / place
+    device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n")
+    if vram is not None:
+        (device / "mem_info_vram_total").write_text(f"{vram}\n")
+    folder = machine / "class" / "drm" / f"card{number}"
+    folder.mkdir(parents=True)
+    (folder / "device").symlink_to(device)
+
+
+def test_no_card_is_no_card(machine: Path) -> None:
+    assert gpus(machine).cards() == ()
+
+
+def test_nvidias_cards_are_asked_for_once(machine: Path) -> None:
+    script = (
+        'echo "$*" >> "$0.args"; '
+        "printf 'NVIDIA H100 80GB HBM3, 81559\\nNVIDIA GB10, [N/A]\\nodd\\n'"
+    )
+    nvidia_smi(machine, script)
+    asked = gpus(machine)
+    expected = (
+        ObservedGpu("NVIDIA H100 80GB HBM3", 81559 * 2**20),
+        ObservedGpu("NVIDIA GB10", None),
+    )
+    assert (asked.cards(), asked.cards()) == (expected, expected)
+    lines = (machine / "bin" / "nvidia-smi.args").read_text(encoding="utf-8").splitlines()
+    assert lines == ["--query-gpu=name,memory.total --format=csv,noheader,nounits"]
+
+
+@pytest.mark.parametrize("device", ["nvidiactl", "dxg"])
+def test_a_driver_without_its_tool_has_a_card_of_unknown_memory(machine: Path, device: str) -> None:
+    (machine / "dev" / device).touch()
+    assert gpus(machine).cards() == (ObservedGpu("a GPU that nvidia-smi does not tell of", None),)
+
+
+def test_nvidia_smi_is_not_run_where_there_is_no_card_of_its(machine: Path) -> None:
+    nvidia_smi(machine, "touch $0.ran; echo 'card, 5'")
+    (machine / "dev" / "nvidiactl").unlink()
+    assert gpus(machine).cards() == ()
+    assert not (machine / "bin" / "nvidia-smi.ran").exists()
+
+
+def test_cards_of_the_kernels_drivers(machine: Path) -> None:
+    card(machine, 0, "0x1002", "0000:03:00.0", "25753026560")
+    card(machine, 1, "0x1002", "0000:04:00.0")
+    card(machine, 2, "0x8086", "0000:00:02.0")
+    card(machine, 3, "0x8086", "0000:05:00.0")
+    card(machine, 4, "0x10de", "0000:06:00.0")
+    card(machine, 5, "0x1a03", "0000:07:00.0")
+    (machine / "class" / "drm" / "card5-VGA-1" / "device").mkdir(parents=True)
+    assert gpus(machine).cards() == (
+        ObservedGpu("AMD GPU", 25753026560),
+        ObservedGpu("AMD GPU", None),
+        ObservedGpu("Intel GPU", None),
+        ObservedGpu("NVIDIA GPU without NVIDIA's driver", None),
+    )
+
+
+def test_a_card_with_nvidias_driver_is_not_counted_twice(machine: Path) -> None:
+    card(machine, 0, "0x10de", "0000:06:00.0")
+    nvidia_smi(machine, "echo 'card, 5'")
+    assert gpus(machine).cards() == (ObservedGpu("card", 5 * 2**20),)

@@ -20,6 +20,8 @@ from reconciler.core.observed import (
     ObservedEngine,
     ObservedFiles,
     ObservedGateway,
+    ObservedGpu,
+    ObservedMemory,
     PortHolder,
     ProcessRef,
 )
@@ -97,11 +99,25 @@ class FakeGateway:
         self.published = instances
 
 
+class FakeMachine:
+    """The `Machine` of a test: 64 GiB."""
+
+    def __init__(self) -> None:
+        self.found = ObservedMemory(ram_bytes=2**36, available_bytes=2**35)
+
+    def memory(self) -> ObservedMemory:
+        return self.found
+
+
 class FakeGpus:
     """The `Gpus` of a test."""
 
     def __init__(self) -> None:
         self.memory: dict[int, int] = {}
+        self.found: tuple[ObservedGpu, ...] = ()
+
+    def cards(self) -> tuple[ObservedGpu, ...]:
+        return self.found
 
     def memory_by_pid(self) -> Mapping[int, int]:
         return self.memory
@@ -182,6 +198,7 @@ class FakeWorld:
     ports: FakePorts = field(default_factory=FakePorts)
     engines: FakeEngines = field(default_factory=FakeEngines)
     state: FakeState = field(default_factory=FakeState)
+    machine: FakeMachine = field(default_factory=FakeMachine)
     gpus: FakeGpus = field(default_factory=FakeGpus)
     templates: Mapping[str, str] = field(default_factory=dict)
 
@@ -201,6 +218,7 @@ class FakeWorld:
             engines=self.engines,
             state=self.state,
             clock=self.clock,
+            machine=self.machine,
             gpus=self.gpus,
             templates=self.templates,
         )

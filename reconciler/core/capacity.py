@@ -1,0 +1,182 @@
+"""Whether this machine can hold what is wanted: bytes on disk, weights in memory.
+
+In: the desired state, the observed files, disk and memory. Out: sentences for people: why a model
+cannot be had here, or what will be slow. Sizes are the files' own, else those of `quants`.
+What is in use now does not count: it can be stopped, perhaps by this very plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reconciler.core.desired import DesiredState, Model
+from reconciler.core.engine import Flag
+from reconciler.core.observed import FileStatus, ObservedFiles, ObservedMemory, ObservedState
+from reconciler.core.present import human_bytes
+from reconciler.core.resolve import Instance
+from reconciler.core.words import ModelName, ModelState
+
+_NO_FILES = ObservedFiles(FileStatus.UNKNOWN)
+_WAYS = {"load-mode": "load-mode: mmap", "mmap": "mmap: true"}
+"""Flags by which engines are told to leave the weights on disk -> how that is written."""
+_MAPPED = frozenset({"mmap", "mmap+mlock"})
+_MOST_NAMES = 3
+"""More models than this are counted, not named."""
+
+
+def weights_of(model: Model, files: ObservedFiles) -> int:
+    """Bytes of a model's weights; what `quants` says where nothing better is known, else 0."""
+    return files.size or model.quants.get(model.quant or "", 0)
+
+
+def capacity_of(memory: ObservedMemory) -> int | None:
+    """The most bytes of weights that the machine can hold; None where that cannot be told."""
+    cards = [gpu.memory_bytes for gpu in memory.gpus]
+    known = [count for count in cards if count is not None]
+    if not memory.ram_bytes or len(known) < len(cards):
+        return None
+    return memory.usable_bytes + memory.swap_bytes + sum(known)
+
+
+def memory_text(memory: ObservedMemory) -> str:
+    """What there is: `23.5 GiB of RAM and no GPU`."""
+    said = f"{human_bytes(memory.usable_bytes)} of RAM"
+    if memory.usable_bytes < memory.ram_bytes:
+        said += " (the limit of its cgroup)"
+    if memory.swap_bytes:
+        said += f", {human_bytes(memory.swap_bytes)} of swap"
+    if not memory.gpus:
+        return f"{said} and no GPU"
+    count = f"{len(memory.gpus)} GPUs" if len(memory.gpus) > 1 else "a GPU"
+    return f"{said} and {count} with {human_bytes(sum(g.memory_bytes or 0 for g in memory.gpus))}"
+
+
+def memory_obstacle(wanted: Instance, observed: ObservedState) -> str:
+    """Why the weights of an instance cannot be held; empty where they can, or will only be slow.
+
+    Not enough is what certainly is too little: the weights of this one model are larger than all
+    that the machine has (`capacity_of`). `rpc` puts weights on other machines and ends the
+    judgement. llama.cpp can start such a model all the same, reading it from disk over and over:
+    who wants that says so in the engine's own words, `load-mode: mmap`, and gets a warning
+    instead; so does everybody whose engine has no such words.
+    """
+    if not _is_too_large(wanted, observed) or _is_mapped(wanted.spec.flags):
+        return ""
+    fitting = _fitting(wanted.model, observed.memory)
+    known_to_fit = f" ({fitting} fits)" if fitting else ""
+    said = (
+        f"not enough memory: {_too_large(wanted, observed)}; choose a smaller quant{known_to_fit}"
+    )
+    if _must_hold(wanted.spec.flags):
+        return said
+    # Of an engine that is missing nothing is known, and its model does not start anyway.
+    known = observed.engine.flags if observed.engine.kind else _WAYS
+    words = next((said for name, said in _WAYS.items() if name in known), "")
+    return f"{said}, or run it from disk, slowly: `args: {{{words}}}`" if words else ""
+
+
+def _fitting(model: Model, memory: ObservedMemory) -> str:
+    """The largest of a model's `quants` that the machine can hold."""
+    capacity = capacity_of(memory) or 0
+    sizes = [(size, quant) for quant, size in model.quants.items() if size <= capacity]
+    return max(sizes, default=(0, ""))[1]
+
+
+def memory_warnings(
+    starting: Iterable[Instance], running: Iterable[Instance], observed: ObservedState
+) -> tuple[str, ...]:
+    """What will be slow once all of `starting` runs beside what runs already."""
+    starting = tuple(starting)
+    found = {
+        f"{one.model_name} will read from disk over and over: {_too_large(one, observed)}"
+        for one in starting
+        if _is_too_large(one, observed)
+    }
+    weights = {
+        one.model_name: weights_of(one.model, observed.files.get(one.model_name, _NO_FILES))
+        for one in (*starting, *running)
+        if not _is_elsewhere(one)
+    }
+    total, capacity = sum(weights.values()), capacity_of(observed.memory)
+    if starting and not found and capacity is not None and total > capacity:
+        found.add(
+            f"the weights of all {len(weights)} running models take {human_bytes(total)} together, "
+            f"this machine has {memory_text(observed.memory)}: they push each other out of memory"
+        )
+    return tuple(sorted(found))
+
+
+def _is_too_large(wanted: Instance, observed: ObservedState) -> bool:
+    files = observed.files.get(wanted.model_name, _NO_FILES)
+    capacity = capacity_of(observed.memory)
+    if capacity is None or _is_elsewhere(wanted):
+        return False
+    return weights_of(wanted.model, files) > capacity
+
+
+def _is_elsewhere(wanted: Instance) -> bool:
+    """Whether other machines may hold part of the weights."""
+    return any(flag.name == "rpc" for flag in wanted.spec.flags)
+
+
+def _too_large(wanted: Instance, observed: ObservedState) -> str:
+    files = observed.files.get(wanted.model_name, _NO_FILES)
+    count = weights_of(wanted.model, files)
+    source = "" if files.size else f" ({count / 1e9:.0f} GB by `quants`)"
+    there = memory_text(observed.memory)
+    return f"its weights take {human_bytes(count)}{source}, this machine has {there}"
+
+
+def _last_value(flags: Iterable[Flag], *names: str) -> str | None:
+    """The value that counts of a flag under any of its names; empty for a bare one."""
+    found = [flag.values[-1] if flag.values else "" for flag in flags if flag.name in names]
+    return found[-1] if found else None
+
+
+def _is_mapped(flags: Iterable[Flag]) -> bool:
+    """Whether the user wants the weights mapped, which is more than leaving it to the engine."""
+    flags = tuple(flags)
+    return _last_value(flags, "load-mode", "lm") in _MAPPED or _last_value(flags, "mmap") == ""
+
+
+def _must_hold(flags: Iterable[Flag]) -> bool:
+    """Whether the user wants all weights held in memory."""
+    flags = tuple(flags)
+    mode = _last_value(flags, "load-mode", "lm")
+    return mode in {"none", "mlock", "dio"} or _last_value(flags, "no-mmap", "mlock") == ""
+
+
+def to_fetch(
+    desired: DesiredState, files: Mapping[ModelName, ObservedFiles]
+) -> dict[ModelName, int]:
+    """The models whose files are not here -> bytes still to be fetched, where they are known."""
+    found: dict[ModelName, int] = {}
+    for key, model in sorted(desired.models.items()):
+        name = ModelName(key)
+        seen = files.get(name, _NO_FILES)
+        if model.state is ModelState.ABSENT or model.source.repo is None:
+            continue
+        if seen.status is FileStatus.MISSING:
+            found[name] = seen.missing_bytes
+        elif seen.status is FileStatus.UNKNOWN:
+            found[name] = weights_of(model, seen)
+    return {name: count for name, count in found.items() if count}
+
+
+def disk_obstacle(
+    name: ModelName, desired: DesiredState, observed: ObservedState, store: str
+) -> str:
+    """Why the files of a model that the hub does not tell of would not find room either.
+
+    Of those that it tells of, the plan guard speaks.
+    """
+    needs = to_fetch(desired, observed.files)
+    total, free = sum(needs.values()), observed.disk_free_bytes
+    if name not in needs or total <= free:
+        return ""
+    each = [f"{human_bytes(count)} for {one}" for one, count in needs.items()]
+    said = " and ".join(each)
+    if len(each) > _MOST_NAMES:
+        said = f"{human_bytes(total)} for {len(each)} models"
+    there = f"{human_bytes(free)} free in {store}"
+    return f"not enough disk: {said} to download (sizes by `quants`), {there}"
