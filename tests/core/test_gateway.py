@@ -53,9 +53,9 @@ def conf(shown: GatewayView) -> str:
 
 
 def router(shown: GatewayView) -> Any:
-    text = render_gateway(shown, TEMPLATES).files["router.js"]
-    line = next(line for line in text.splitlines() if line.startswith("const CONFIG = "))
-    return json.loads(line.removeprefix("const CONFIG = ").rstrip(";"))
+    """The models as the router lists them."""
+    _, _, after = render_gateway(shown, TEMPLATES).files["router.js"].partition("function all() {")
+    return json.loads(after.partition("return ")[2].partition(";\n")[0])
 
 
 def test_what_is_served_follows_from_the_desired_state() -> None:
@@ -122,16 +122,16 @@ def test_the_configuration() -> None:
 
 
 def test_the_routers_table() -> None:
-    table = router(view())
-    assert [model["name"] for model in table["models"]] == [
+    models = router(view())
+    assert [model["name"] for model in models] == [
         "glm-5.1",
         "gone",
         "kept",
         "tiny",
         "zero",
     ]
-    assert table["models"][0]["aliases"] == ["glm", "org/glm:Q4"]
-    assert table["models"][2] == {
+    assert models[0]["aliases"] == ["glm", "org/glm:Q4"]
+    assert models[2] == {
         "name": "kept",
         "aliases": [],
         "quant": None,
@@ -139,7 +139,14 @@ def test_the_routers_table() -> None:
         "state": "present",
         "instances": [],
     }
-    assert table["sockets"] == SITE.sockets
+
+
+def test_no_request_pays_for_the_number_of_models() -> None:
+    """njs runs anew for each request what stands outside of functions."""
+    lines = render_gateway(view(), TEMPLATES).files["router.js"].splitlines()
+    outside = [line for line in lines if line and not line.startswith((" ", "}"))]
+    assert f'const SOCKETS = "{SITE.sockets}";' in outside
+    assert not any("glm" in line or "tiny" in line for line in outside)
 
 
 def test_the_generation_stands_for_the_text() -> None:
@@ -219,9 +226,9 @@ def test_a_hostile_alias_is_only_ever_data(alias: str) -> None:
     shown = view({"tiny": {}})
     model = dataclasses.replace(shown.models[0], aliases=(alias,), quant=alias)
     hostile = dataclasses.replace(shown, models=(model,))
-    table = router(hostile)
-    assert table["models"][0]["aliases"] == [alias]
-    assert table["models"][0]["quant"] == alias
+    (listed,) = router(hostile)
+    assert listed["aliases"] == [alias]
+    assert listed["quant"] == alias
     assert models["tiny"]["aliases"] == (alias,)
     script = render_gateway(hostile, TEMPLATES).files["router.js"]
     assert "</script>" not in script
