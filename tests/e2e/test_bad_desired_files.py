@@ -11,7 +11,7 @@ from e2e import machine
 from e2e.lab import Lab
 
 BAD = sorted((Path(__file__).parents[1] / "data" / "bad").glob("*.yaml"))
-EACH = 20
+EACH = 25
 
 
 def expected(path: Path) -> str:

@@ -27,17 +27,12 @@ OF_CALLER = {"HF_TOKEN": TOKEN, "AWS_SECRET_ACCESS_KEY": "aws-wJalrXUtnFEMI"}
 SECRETS = (*IN_FILE.values(), NEW, *OF_CALLER.values())
 FILE = "FILE"
 VERBS = (
-    ("validate", FILE),
     ("plan", FILE),
     ("plan", FILE, "--json"),
     ("apply", FILE, "-y", "-v"),
     ("apply", FILE, "-y", "--json"),
-    ("status",),
     ("status", "--json"),
     ("status", "a", "--argv"),
-    ("list", "--json"),
-    ("health",),
-    ("metrics",),
     ("logs", "a"),
 )
 

@@ -36,17 +36,14 @@ def world(fakes: Lab) -> Iterator[World]:
 
 def every_verb(lab: Lab, strangers: list[Stranger]) -> None:
     """All that may signal, while strangers have the pids of `a`, and of nginx."""
-    for words, code in (
-        (("status",), 3),
-        (("plan", str(lab.file)), 0),
-        (("stop", "a"), 0),
-        (("start", "a"), 0),
-        (("restart", "a"), 0),
-        (("apply", str(lab.file), "-y"), 0),
-        (("down", "-y"), 0),
-        (("apply", str(lab.file), "-y"), 0),
+    for words in (
+        ("stop", "a"),
+        ("start", "a"),
+        ("restart", "a"),
+        ("down", "-y"),
+        ("apply", str(lab.file), "-y"),
     ):
-        lab.run(*words, code=code)
+        lab.run(*words)
         assert all(one.is_unharmed for one in strangers), words
     assert set(lab.pids()) == {"a", "b"}
 
@@ -104,8 +101,6 @@ def test_a_clock_that_jumps(fakes: Lab) -> None:
     for years in (10, -10):
         with clock_set(fakes, years * YEAR_S):
             assert fakes.apply().out.startswith("No changes.")
-            rows = {row["name"]: row["since"] for row in fakes.status()["instances"]}
-            assert rows.keys() == pids.keys()
     assert (fakes.pids(), fakes.nginx()) == (pids, nginx)
     with clock_set(fakes, 10 * YEAR_S):
         fakes.run("stop", "a")

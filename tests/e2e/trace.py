@@ -62,6 +62,8 @@ class Trace:
 
     result: Result
     calls: tuple[Call, ...]
+    scratch: Path
+    """Its folder for temporary files: what it does there is nothing to anybody."""
 
     def deeds(self, *, but: tuple[Path, ...] = ()) -> list[str]:
         """All that is more than looking; files may be written in some places."""
@@ -69,7 +71,7 @@ class Trace:
 
     def writes(self, *, but: tuple[Path, ...] = ()) -> list[str]:
         """What it wrote, renamed, removed, or opened for that, outside some places."""
-        apart = tuple(map(str, but))
+        apart = tuple(map(str, (*but, self.scratch)))
         found = (one for one in self.calls if one.writes and not one.path.startswith(apart))
         return [f"{one.name} {one.path}" for one in found]
 
@@ -107,15 +109,16 @@ def _asks_for_help(call: Call) -> bool:
 
 def traced(lab: Lab, *words: str, **options: Any) -> Trace:
     """Run a verb under strace, without what only measures or caches for the interpreter."""
-    record = lab.folder / "trace"
+    record, scratch = lab.folder / "trace", lab.folder / "tmp"
+    scratch.mkdir(exist_ok=True)
     names = ",".join((CHANGES, SIGNALS, LISTENERS, OPENS, READS, OTHERS))
     # `?`: not every machine has every call. --seccomp-bpf: only these cost time.
     wanted = "trace=" + ",".join(f"?{name}" for name in names.split(","))
     how = ("--seccomp-bpf", "-f", "-y", "-qq", "-s", "4096", "-e", "signal=none", "-e", wanted)
-    quiet = {"COVERAGE_PROCESS_START": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    quiet = {"COVERAGE_PROCESS_START": "", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(scratch)}
     child = lab.popen(*words, under=("strace", *how, "-o", str(record)), env=quiet, **options)
     result = lab.end(child)
-    return Trace(result, tuple(_ours(record.read_text(errors="replace"))))
+    return Trace(result, tuple(_ours(record.read_text(errors="replace"))), scratch)
 
 
 def _ours(record: str) -> list[Call]:
