@@ -34,6 +34,9 @@ POLL_FIRST_S, POLL_LONGEST_S = 0.01, 0.25
 DRAIN_POLL_FIRST_S, DRAIN_POLL_LONGEST_S = 0.03, 1.2
 """llama.cpp looks for clients that have left only after a second without an answer to anybody: a
 drain that asks more often would wait for a request that nobody waits for (measured, b11434)."""
+IDLE_LOOKS = 2
+UNKNOWN_LOOKS = 4
+"""A look waits 2 s for an answer; where nobody listens it fails at once."""
 KILL_WAIT_S = 5.0
 PROGRESS_EVERY_S = 1.0
 LOG_LINES = 10
@@ -256,13 +259,18 @@ class _Worker:
         runtime.forget(server, effect.instance, effect.address)
 
     def _drain(self, effect: StopServer) -> None:
-        """Wait until two looks in a row find no request; a request may be on its way in."""
-        idle, told, pause = 0, -PROGRESS_EVERY_S, DRAIN_POLL_FIRST_S
+        """Wait until two looks in a row find no request; a request may be on its way in.
+
+        A server that does not say may only be slow to: it is given some more looks.
+        """
+        idle, unknown = 0, 0
+        told, pause = -PROGRESS_EVERY_S, DRAIN_POLL_FIRST_S
         began = self._elapsed()
         while self._elapsed() - began < effect.drain_s:
             count = self._drivers.prober.in_flight(effect.address)
-            idle = idle + 1 if not count else 0
-            if idle >= 2:
+            idle = idle + 1 if count == 0 else 0
+            unknown = unknown + 1 if count is None else 0
+            if idle >= IDLE_LOOKS or unknown >= UNKNOWN_LOOKS:
                 return
             if count and self._elapsed() - told >= PROGRESS_EVERY_S:
                 told = self._elapsed()

@@ -87,7 +87,8 @@ def look(
     scope: Scope | None = None,
 ) -> Round:
     """Observe, plan and guard. Changes nothing."""
-    observed = observe(wanted.desired, drivers)
+    only, anew = (scope.models, scope.restart) if scope else (None, False)
+    observed = observe(wanted.desired, drivers, only, anew=anew)
     if scope is None:
         plan = make_plan(wanted.desired, site, observed, wanted.marks)
     else:

@@ -6,7 +6,7 @@ In: the desired state (to know which files and ports matter) and the drivers. Ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,23 +15,22 @@ from reconciler.core.observed import (
     FileStatus,
     ObservedFiles,
     ObservedGateway,
+    ObservedGpu,
     ObservedServer,
     ObservedState,
 )
-from reconciler.core.resolve import LOOPBACK, instance_names, model_of
+from reconciler.core.resolve import LOOPBACK, instance_names, model_of, resolve
 from reconciler.core.vitals import Verdict, Vitals, unasked
-from reconciler.core.words import ModelName, ModelState, Phase
+from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, SpecHash
 from reconciler.drivers.base import Cancel, Drivers, Files, Health
 
 PARALLEL_FILES = 8
 PARALLEL_LOOKS = 16
 SETTLE_S = 5.0
-PROGRESS_S = 2.0
-"""How long a server with requests in hand may show no progress until `health` calls it stuck."""
 PROGRESS_POLL_S = 0.5
 LEAST_CPU_SECONDS = 0.1
-"""CPU time in that while that proves work: of a prompt's n_batch tokens nothing shows for long.
-More than answering our own questions costs (5 ms each at most)."""
+"""CPU time between two looks that proves work: of a prompt's n_batch tokens nothing shows for
+15 s (FACTS). It is more than an answer to our own questions costs, 5 ms at most."""
 
 _PHASES = {
     Health.READY: Phase.READY,
@@ -53,9 +52,22 @@ def settle(drivers: Drivers, cancel: Cancel) -> None:
             return
 
 
-def observe(desired: DesiredState, drivers: Drivers) -> ObservedState:
-    """Take one picture of the machine."""
+def observe(
+    desired: DesiredState,
+    drivers: Drivers,
+    only: frozenset[ModelName] | None = None,
+    *,
+    anew: bool = False,
+) -> ObservedState:
+    """Take one picture of the machine; with `only`, of the files of these models alone.
+
+    What is not looked at cannot be started: a verb about one model need not ask the hub for others.
+    `anew`: what runs is to be started anew.
+    """
     servers = observe_servers(drivers)
+    files = observe_files(desired, drivers, servers, only)
+    memory = drivers.machine.memory()
+    running = set() if anew else {(server.instance, server.spec) for server in servers}
     gateway = drivers.gateway.observe()
     wanted = desired.gateway.nginx if desired.gateway else "auto"
     nginx, nginx_reason = drivers.gateway.locate(wanted)
@@ -66,14 +78,34 @@ def observe(desired: DesiredState, drivers: Drivers) -> ObservedState:
         nginx=nginx,
         nginx_reason=nginx_reason,
         ports=drivers.ports.holders(_ports(desired), _ours(servers, gateway)),
-        files=observe_files(desired, drivers, servers),
+        files=files,
         engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
         journal=drivers.state.read(),
         deaths=drivers.runtime.deaths(servers),
         disk_free_bytes=drivers.files.disk_free(),
-        memory=replace(drivers.machine.memory(), gpus=drivers.gpus.cards()),
+        memory=replace(memory, gpus=_cards(desired, drivers, files, memory.ram_bytes, running)),
         templates=drivers.templates,
     )
+
+
+def _cards(
+    desired: DesiredState,
+    drivers: Drivers,
+    files: Mapping[ModelName, ObservedFiles],
+    ram_bytes: int,
+    running: Set[tuple[InstanceName, SpecHash]],
+) -> tuple[ObservedGpu, ...]:
+    """The graphics cards, where they matter: something is to start, and the RAM cannot hold all.
+
+    Their drivers can be slow to answer, or broken: a stop must never hang on them.
+    """
+    wanted = resolve(desired, files)
+    weights = 0
+    for one in wanted:
+        known = files[one.model_name].size if one.model_name in files else 0
+        weights += known or one.model.quants.get(one.model.quant or "", 0)
+    is_due = any((one.name, one.spec.hash) not in running for one in wanted)
+    return drivers.gpus.cards() if is_due and weights > ram_bytes else ()
 
 
 def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
@@ -114,7 +146,7 @@ def examine(
     if counters is None:
         return Vitals(name, Verdict.SILENT, reason="it does not answer /metrics")
     if Vitals(name, Verdict.OK, counters=counters).in_hand:
-        return _examine_busy(server, drivers, counters, cancel)
+        return _examine_busy(server, drivers, counters, token_timeout, cancel)
     if prober.is_sleeping(address):
         reason = "it has put its weights away; the next request wakes it"
         return Vitals(name, Verdict.ASLEEP, reason=reason, counters=counters)
@@ -124,36 +156,46 @@ def examine(
     now = prober.counters(address) or counters
     if Vitals(name, Verdict.OK, counters=now).in_hand:
         # Others were faster: the token waited behind their requests.
-        return _examine_busy(server, drivers, now, cancel)
+        return _examine_busy(server, drivers, now, token_timeout, cancel)
     return Vitals(name, Verdict.SILENT, reason=answer.trouble, counters=now)
 
 
 def _examine_busy(
-    server: ObservedServer, drivers: Drivers, counters: Mapping[str, float], cancel: Cancel
+    server: ObservedServer,
+    drivers: Drivers,
+    counters: Mapping[str, float],
+    patience_s: float,
+    cancel: Cancel,
 ) -> Vitals:
+    """Whether it moves: a token more than at another look, or CPU time. It ends at the first."""
     clock, prober, name = drivers.clock, drivers.prober, server.instance
-    before, cpu = prober.progress(server.address), drivers.runtime.cpu_seconds(server.ref)
-    deadline = clock.monotonic() + PROGRESS_S
+    cpu = drivers.runtime.cpu_seconds(server.ref)
+    seen: set[int | None] = {prober.progress(server.address)}
+    deadline = clock.monotonic() + patience_s
     while clock.monotonic() < deadline and not cancel.wait(PROGRESS_POLL_S):
-        moved = prober.progress(server.address) != before
-        worked = drivers.runtime.cpu_seconds(server.ref) - cpu >= LEAST_CPU_SECONDS
-        if moved or worked:
+        seen.add(prober.progress(server.address))
+        before, cpu = cpu, drivers.runtime.cpu_seconds(server.ref)
+        # No answer is no progress.
+        if len(seen - {None}) > 1 or cpu - before >= LEAST_CPU_SECONDS:
             return Vitals(name, Verdict.BUSY, counters=counters)
-    reason = f"in {PROGRESS_S:g} s it moved no token and used no CPU time"
+    reason = f"in {patience_s:g} s it moved no token and used no CPU time"
     return Vitals(name, Verdict.STUCK, reason=reason, counters=counters)
 
 
 def observe_files(
-    desired: DesiredState, drivers: Drivers, servers: tuple[ObservedServer, ...]
+    desired: DesiredState,
+    drivers: Drivers,
+    servers: tuple[ObservedServer, ...],
+    only: frozenset[ModelName] | None = None,
 ) -> Mapping[ModelName, ObservedFiles]:
-    """How the files of all models stand that are not `absent`."""
+    """How the files of all models (or of these) stand that are not `absent`."""
     loaded: dict[ModelName, set[str]] = {}
     for server in servers:
         loaded.setdefault(model_of(server.instance), set()).add(server.files)
     wanted = {
         ModelName(name): model
         for name, model in desired.models.items()
-        if model.state is not ModelState.ABSENT
+        if model.state is not ModelState.ABSENT and (only is None or name in only)
     }
     if not wanted:
         return {}

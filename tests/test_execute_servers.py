@@ -196,9 +196,16 @@ def test_a_drain_ends_after_two_looks_that_find_nothing(run: Run) -> None:
 
 def test_who_cannot_be_asked_is_not_waited_for(run: Run) -> None:
     launch = run.begin()
-    run.world.prober.in_hand[launch.address] = [None, None, 9]
+    run.world.prober.in_hand[launch.address] = [None] * 4 + [9]
     run.only(stop_step(1, run.world.runtime, "m"))
-    assert run.world.runtime.calls.count("in_flight") == 2
+    assert run.world.runtime.calls.count("in_flight") == 4
+
+
+def test_who_was_only_slow_to_say_is_waited_for(run: Run) -> None:
+    launch = run.begin()
+    run.world.prober.in_hand[launch.address] = [None, None, 1, None, 0, 0, 9]
+    run.only(stop_step(1, run.world.runtime, "m"))
+    assert run.world.runtime.calls.count("in_flight") == 6
 
 
 def test_a_drain_has_an_end(run: Run) -> None:

@@ -7,22 +7,23 @@ and change nothing; `health` lets each idle server make one token.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import typer
 
 from reconciler.app import open_root
-from reconciler.cli.names import OptionalInstance, known_instances, known_model
+from reconciler.cli.names import OptionalInstance, chosen
 from reconciler.cli.output import GREEN, RED, YELLOW, Output
 from reconciler.cli.verbs import (
     JsonOption,
     NoColorOption,
     RootOption,
     duration,
-    interruptible,
+    leaving_at_once,
     make_output,
     verb,
 )
@@ -43,7 +44,7 @@ from reconciler.core.vitals import (
     unasked,
     usage,
 )
-from reconciler.core.words import InstanceName, ModelName, Phase
+from reconciler.core.words import InstanceName, Phase
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode
 from reconciler.loop import Round, Wanted, look
@@ -94,16 +95,13 @@ def _open(name: str | None, root: RootOption) -> Ward:
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
     desired = parsed.desired
-    only = None
-    if name is not None:
-        model = known_model(name, desired)
-        only = set(known_instances(name, desired)) if "[" in name else {model}
+    model, only = (None, None) if name is None else chosen(name, desired)
     drivers = workspace.drivers(desired)
     seen = look(Wanted(desired, parsed.marks), workspace.site, drivers, Allowed())
     rows = tuple(
         row
         for row in instance_rows(desired, seen.observed, seen.plan)
-        if only is None or row.name in only or ModelName(row.model) in only
+        if model in {None, row.model} and (only is None or row.name in only)
     )
     return Ward(desired, drivers, seen, rows)
 
@@ -132,11 +130,9 @@ def health(
     """
     output = make_output(no_color=no_color, json=json)
     ward = _open(name, root)
-    with interruptible(output, say="") as interrupt:
-        servers = [one for row in ward.rows if (one := ward.server(row))]
-        asked = examine_all(servers, ward.drivers, timeout, interrupt.event)
-        if interrupt.event.is_set():
-            return interrupt.code
+    servers = [one for row in ward.rows if (one := ward.server(row))]
+    with leaving_at_once(output):
+        asked = examine_all(servers, ward.drivers, timeout, threading.Event())
     known = {one.instance: one for one in asked}
     vitals = [
         known.get(InstanceName(row.name)) or down(InstanceName(row.name), row.reason)
@@ -145,12 +141,13 @@ def health(
     bad = {
         one.instance
         for row, one in zip(ward.rows, vitals, strict=True)
-        if not one.verdict.is_good and (ward.is_wanted(row) or one.verdict is not Verdict.DOWN)
+        if not one.verdict.is_good and ward.is_wanted(row)
     }
     phase = gateway_phase(ward.seen.observed, ward.seen.plan)
-    gateway_bad = bool(name is None and ward.desired.gateway and phase is not Phase.READY)
+    is_front = ward.desired.gateway is not None and name is None
+    gateway_bad = is_front and phase is not Phase.READY
     if json:
-        front = {"phase": phase, "healthy": not gateway_bad} if ward.desired.gateway else None
+        front = {"phase": phase, "healthy": not gateway_bad} if is_front else None
         healthy = not bad and not gateway_bad
         values = {"healthy": healthy, "instances": health_values(vitals), "gateway": front}
         output.document(values)
@@ -237,7 +234,9 @@ def _counters(ward: Ward) -> dict[str, dict[str, float] | None]:
 
 
 def _metrics_text(ward: Ward, rows: Sequence[Usage], quiet: Sequence[str], output: Output) -> None:
-    shown = [*rows, total(rows)] if len(rows) > 1 else list(rows)
+    # No model can be called so.
+    together = replace(total(rows), name="(all)")
+    shown = [*rows, together] if len(rows) > 1 else list(rows)
     has_gpu = any(row.gpu_memory_bytes for row in rows)
     header = ["NAME", "RUN", "WAIT", "PROMPT", "TOK/S", "ANSWER", "TOK/S", "MEMORY"]
     cells = [

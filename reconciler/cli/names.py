@@ -25,12 +25,12 @@ def known_model(name: str, desired: DesiredState) -> ModelName:
     Raises:
         UsageError: there is none; names the nearest.
     """
-    model = model_of(InstanceName(name))
-    if model in desired.models:
-        return model
     for key, one in desired.models.items():
         if name in one.aliases:
             return ModelName(key)
+    model = model_of(InstanceName(name))
+    if model in desired.models:
+        return model
     known = [*desired.models, *(alias for one in desired.models.values() for alias in one.aliases)]
     near = get_close_matches(model, known, n=1)
     if near:
@@ -50,12 +50,24 @@ def known_instances(name: str, desired: DesiredState) -> tuple[InstanceName, ...
     """
     model = known_model(name, desired)
     known = instance_names(model, desired.models[model])
-    if "[" not in name:
+    if name == model or name in desired.models[model].aliases:
         return known
     if InstanceName(name) not in known:
         there_are = f"there are: {', '.join(known)}" if known else f"none of {model} is wanted"
         raise UsageError(f"no instance is called {name}", hint=there_are)
     return (InstanceName(name),)
+
+
+def chosen(name: str, desired: DesiredState) -> tuple[ModelName, frozenset[InstanceName] | None]:
+    """The model that a name is about; and the one instance, if it names one.
+
+    Raises:
+        UsageError: no model or no instance is called so.
+    """
+    model = known_model(name, desired)
+    if name == model or name in desired.models[model].aliases:
+        return model, None
+    return model, frozenset(known_instances(name, desired))
 
 
 def complete_model(incomplete: str) -> list[str]:

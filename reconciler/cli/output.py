@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TextIO, TypedDict
 
 from reconciler.errors import Diagnostic, InvalidDesiredError, ReconcileError, Severity
@@ -39,6 +39,24 @@ _WRAP = _Wrap(break_long_words=False, break_on_hyphens=False, replace_whitespace
 """A path or a name stays whole, so that it can be copied."""
 
 
+class _Screen:
+    """The one live line at the bottom of a terminal, whoever writes to it."""
+
+    def __init__(self) -> None:
+        self.line = ""
+        self.lock = threading.RLock()
+
+    def clear(self) -> None:
+        """Take the live line away; the caller holds the lock."""
+        if self.line:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self.line = ""
+
+
+_screen = _Screen()
+
+
 @dataclass
 class Output:
     """One run's stdout and stderr."""
@@ -46,13 +64,13 @@ class Output:
     colour: bool = True
     quiet: bool = False
     json: bool = False
-    _line: str = ""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def data(self, text: str) -> None:
         """Write to stdout as it is."""
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-        sys.stdout.flush()
+        with _screen.lock:
+            _screen.clear()
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+            sys.stdout.flush()
 
     def prose(self, text: str) -> None:
         """Write sentences to stdout; on a terminal, wrapped between words."""
@@ -64,7 +82,7 @@ class Output:
 
     def event(self, **values: object) -> None:
         """Write one JSON event a line."""
-        with self._lock:
+        with _screen.lock:
             self.data(json.dumps(values, ensure_ascii=False))
 
     def talk(self, text: str, colour: str = "") -> None:
@@ -74,8 +92,8 @@ class Output:
 
     def say(self, text: str, colour: str = "") -> None:
         """Write a line to stderr, above the progress line if there is one."""
-        with self._lock:
-            self._clear()
+        with _screen.lock:
+            _screen.clear()
             text = _wrapped(text, self._width(sys.stderr))
             sys.stderr.write(f"{self.paint(text, colour, terminal=sys.stderr.isatty())}\n")
             sys.stderr.flush()
@@ -86,29 +104,24 @@ class Output:
         Straight to the descriptor: the stream, or our lock, may be in use by what it interrupted.
         """
         if not self.quiet:
-            below = "\n" if self._line else ""
+            below = "\n" if _screen.line else ""
             os.write(sys.stderr.fileno(), f"{below}{text}\n".encode())
 
     def progress(self, text: str) -> None:
         """Replace the one live line at the bottom of a terminal; nothing elsewhere."""
         if self.quiet or not self.is_live:
             return
-        with self._lock:
-            self._clear()
+        with _screen.lock:
+            _screen.clear()
             width = os.get_terminal_size(sys.stderr.fileno()).columns
-            self._line = text[: width - 1]
-            sys.stderr.write(self._line)
+            _screen.line = text[: width - 1]
+            sys.stderr.write(_screen.line)
             sys.stderr.flush()
 
     @property
     def is_live(self) -> bool:
         """Whether stderr is a terminal that can redraw a line."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not self.json
-
-    def _clear(self) -> None:
-        if self._line:
-            sys.stderr.write("\r\x1b[2K")
-            self._line = ""
 
     def paint(self, text: str, colour: str, *, terminal: bool) -> str:
         """The text in a colour, if colour is wanted and seen."""
@@ -176,8 +189,8 @@ class Output:
             else (Diagnostic(Severity.ERROR, error.message, hint=error.hint),)
         )
         terminal, width = sys.stderr.isatty(), self._width(sys.stderr)
-        with self._lock:
-            self._clear()
+        with _screen.lock:
+            _screen.clear()
             for one in found:
                 first, *rest = _wrapped(f"{one.severity}: {one}", width).splitlines()
                 word = self._severity(one.severity, terminal=terminal)

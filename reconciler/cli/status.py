@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from reconciler.app import Workspace, open_root
-from reconciler.cli.names import OptionalInstance, known_instances, known_model
+from reconciler.cli.names import OptionalInstance, chosen
 from reconciler.cli.output import GREEN, RED, YELLOW, Output
 from reconciler.cli.verbs import (
     Interrupt,
@@ -57,6 +57,7 @@ from reconciler.loop import Round, Scope, Wanted, look
 from reconciler.observe import observe_servers
 
 WAIT_POLL_S = 0.2
+FULL_LOOK_EVERY_S = 5.0
 _PHASE_COLOURS = {
     Phase.READY: GREEN,
     Phase.STARTING: YELLOW,
@@ -142,10 +143,10 @@ def status(
         _commands(at, seen, output)
     elif json:
         output.document(_values(at, seen))
-    elif name is None:
+    elif at.model is None:
         _overview(at, seen, output)
     else:
-        _about(at, seen, output)
+        _about(at, at.model, seen, output)
     return code
 
 
@@ -153,9 +154,7 @@ def _look(workspace: Workspace, wanted: Wanted, name: str | None) -> Look:
     drivers = workspace.drivers(wanted.desired)
     if name is None:
         return Look(workspace, wanted, drivers, None, None)
-    model = known_model(name, wanted.desired)
-    only = frozenset(known_instances(name, wanted.desired)) if "[" in name else None
-    return Look(workspace, wanted, drivers, model, only)
+    return Look(workspace, wanted, drivers, *chosen(name, wanted.desired))
 
 
 def _live_only(workspace: Workspace, output: Output) -> None:
@@ -207,15 +206,18 @@ def _commands(at: Look, seen: Round, output: Output) -> None:
         output.data(f"# {name}\n{said}" if len(found) > 1 else said)
 
 
-def _about(at: Look, seen: Round, output: Output) -> None:
+def _about(at: Look, name: ModelName, seen: Round, output: Output) -> None:
     now = at.drivers.clock.now()
     details = _details(at, seen)
     blocks = []
     for one in details:
         first, *rest = detail_lines(one, now)
         blocks.append("\n".join([_painted(first, one.row.phase, output), *rest]))
-    model = at.wanted.desired.models[at.model or ModelName("")]
-    output.data("\n\n".join(blocks) or f"{at.model} wants no server (state: {model.state}).")
+    if blocks:
+        output.data("\n\n".join(blocks))
+    else:
+        model = at.wanted.desired.models[name]
+        output.prose(f"{name} wants no server (state: {model.state}, replicas: {model.replicas}).")
 
 
 def _painted(line: str, phase: Phase, output: Output) -> str:
@@ -267,39 +269,43 @@ def _cells(row: InstanceRow, now: float) -> tuple[str, ...]:
 def _wait(
     at: Look, seen: Round, timeout: float | None, output: Output, interrupt: Interrupt
 ) -> tuple[Round, ExitCode]:
-    """Look until all is ready, nothing moves any more, or the time is up."""
+    """Look until all is ready or the time is up; without a time-out, until nothing moves."""
     names = _awaited(at)
-    began = at.drivers.clock.monotonic()
+    began, looked = at.drivers.clock.monotonic(), -FULL_LOOK_EVERY_S
     while True:
         servers = {one.instance: one for one in observe_servers(at.drivers) if one.routed}
         pending = [name for name in names if _phase(servers, name) is not Phase.READY]
         holder = at.drivers.state.run_holder()
         moves = holder or any(_phase(servers, name) is Phase.STARTING for name in pending)
-        if not pending or not moves:
-            seen = at.take()
-            done = is_converged(seen.plan) and _all_ready(at, seen, names)
-            if done or not moves:
-                return seen, ExitCode.OK if done else ExitCode.NOT_CONVERGED
         waited = at.drivers.clock.monotonic() - began
+        # What is ready may yet be replaced: as long as somebody works here, look less often.
+        if not moves or (not pending and waited >= looked + FULL_LOOK_EVERY_S):
+            seen, looked = at.take(), waited
+            if is_converged(seen.plan) and _all_ready(at, seen, names):
+                return seen, ExitCode.OK
+            if not moves and timeout is None:
+                return seen, ExitCode.NOT_CONVERGED
         if timeout is not None and waited >= timeout:
-            output.say(f"Not ready after {human_seconds(timeout)}: {', '.join(pending)}", YELLOW)
+            late = ", ".join(pending) or "not all is as wanted"
+            output.say(f"Not ready after {timeout:g} s: {late}", YELLOW)
             return at.take(), ExitCode.NOT_CONVERGED
-        output.progress(f"  waiting for {', '.join(pending)} ({human_seconds(waited)})")
+        output.progress(f"  waiting for {', '.join(pending) or holder} ({human_seconds(waited)})")
         if interrupt.event.wait(WAIT_POLL_S):
             return seen, interrupt.code
 
 
 def _awaited(at: Look) -> tuple[InstanceName, ...]:
-    """The instances that shall become ready.
+    """The instances that shall become ready; of what an operator stopped, only what was named.
 
     Raises:
         UsageError: the file wants none of them to run.
     """
+    stopped = set() if at.model else at.drivers.state.read().suspended.keys()
     models = at.wanted.desired.models
     names = tuple(
         name
         for key, model in models.items()
-        if at.model in {None, key}
+        if at.model in {None, key} and key not in stopped
         for name in instance_names(ModelName(key), model)
         if at.instances is None or name in at.instances
     )

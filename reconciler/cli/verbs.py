@@ -145,7 +145,8 @@ def verb(function: Callable[P, ExitCode]) -> Callable[P, None]:
                 message, hint = explain_os(error)
                 output.error(ReconcileError(message, hint=hint))
             # The reader has gone (`| head`), or its disk is full: let no flush at exit complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = ExitCode.ERROR
         except Exception as error:
             if os.environ.get("LLM_RECONCILE_DEBUG"):
@@ -197,6 +198,23 @@ class Interrupt:
             yield
         finally:
             self.is_asking = False
+
+
+@contextmanager
+def leaving_at_once(output: Output) -> Iterator[None]:
+    """While it lasts, Ctrl-C or TERM ends the process: it only looks, and may wait for answers."""
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        output.urgent("Interrupted.")
+        os._exit(ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

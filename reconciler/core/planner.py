@@ -308,6 +308,7 @@ def _file_drift(server: ObservedServer, files: ObservedFiles) -> str:
 def restrict(plan: Plan, models: frozenset[ModelName], *, gateway: bool = True) -> Plan:
     """The part of a plan that concerns some models; with `gateway` also its start.
 
+    The warnings are about starts: a part that starts nothing has none.
     What would need a change of others first is left as it is, and blocked: it says which.
     """
     kept = [change for change in plan.changes if _concerns(change, models, gateway=gateway)]
@@ -317,11 +318,13 @@ def restrict(plan: Plan, models: frozenset[ModelName], *, gateway: bool = True) 
     while more := _needs_outside(plan.steps, addresses, address_of):
         outside |= more
         addresses -= more.keys()
+    steps = tuple(step for step in plan.steps if step.address in addresses)
+    starts = any(isinstance(step.effect, StartServer) for step in steps)
     return Plan(
         plan.desired,
         tuple(_left(change, outside.get(change.address, "")) for change in kept),
-        tuple(step for step in plan.steps if step.address in addresses),
-        plan.warnings,
+        steps,
+        plan.warnings if starts else (),
     )
 
 

@@ -169,7 +169,7 @@ def usage(server: ObservedServer, counters: Mapping[str, float], gpu_bytes: int 
 def total(rows: Sequence[Usage]) -> Usage:
     """All rows together; what nobody said stays unknown. Rates do not add up."""
     return Usage(
-        name="all",
+        name="",
         running=_sum(row.running for row in rows),
         waiting=_sum(row.waiting for row in rows),
         prompt_tokens=_sum(row.prompt_tokens for row in rows),

@@ -123,7 +123,10 @@ class Runtime(Protocol):
         ...
 
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
-        """Remove what a gone server left: its socket, and its pid file if it is its own."""
+        """Remove what a gone server left: its socket, its pid file, processes with its labels.
+
+        Notes on its slot that its end is known.
+        """
         ...
 
     def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:

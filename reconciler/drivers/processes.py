@@ -258,6 +258,7 @@ class ServerProcesses:
     def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
         """Remove its socket, its pid file if it is still its own, and processes that it left."""
         self._end_left_behind(server, instance, address)
+        self._note_end(server, instance, address)
         # What cannot be removed now stands in nobody's way; the next run tries again.
         with contextlib.suppress(OSError):
             if not _is_port(address):
@@ -265,6 +266,15 @@ class ServerProcesses:
             pid_file = Path(self._site.pid_file(instance))
             if _read(pid_file).split("\n", 1)[0] == str(server.pid):
                 effects.unlink(pid_file)
+
+    def _note_end(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
+        """Note on its slot that its end is known: later looks must not take it for a death."""
+        for slot in SLOTS:
+            is_its = _is_port(address) or address == f"unix:{self._site.socket(instance, slot)}"
+            path = Path(self._site.slot_lock(instance, slot))
+            if is_its and path.exists() and not _read(path):
+                with contextlib.suppress(OSError):
+                    effects.overwrite(path, f"ended {server.pid} {server.start_ticks}\n")
 
     def _end_left_behind(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
         """End what else is labelled with its slot: its engine, if it was a wrapper; its helpers."""

@@ -1,8 +1,8 @@
 """The logs of servers on disk, and what they and the slots say of servers that died by themselves.
 
 In: a site, paths, the slots that are taken. Out: tails of text, `LastExit`s.
-A slot whose last copy was stopped by us says so in its note; one that is free without that note
-was left by a death. Nobody was there to see its exit code: the end of the log has to tell.
+A slot whose last copy's end was seen says so in its note; one that is free without that note was
+left by a death. Nobody was there to see its exit code: the end of the log has to tell.
 """
 
 from __future__ import annotations
@@ -65,15 +65,18 @@ def deaths(
             stopped, started = slot.read_text(encoding="utf-8"), slot.stat().st_mtime
         except OSError:
             continue
-        if not stopped:
-            found[instance] = _death(Path(site.log_file(instance)), started, booted)
+        if not stopped and (death := _death(Path(site.log_file(instance)), started, booted)):
+            found[instance] = death
     return found
 
 
-def _death(log: Path, started: float, booted: float) -> LastExit:
+def _death(log: Path, started: float, booted: float) -> LastExit | None:
+    """What a log tells; None where it was not written to since the slot was taken: no start."""
     try:
         at = log.stat().st_mtime
     except OSError:
-        at = started
+        return None
+    if at < started:
+        return None
     reason = explain(None, tail(log, _DEATH_LINES)).reason if started > booted else REBOOTED
     return LastExit(at, reason, SpecHash(""), seen=False)

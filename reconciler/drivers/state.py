@@ -40,8 +40,8 @@ def state_folder(root: str, environment: Mapping[str, str]) -> str:
         raise StateFolderError(
             f"HOME is not an absolute path: {home}", hint="set HOME or XDG_STATE_HOME to one"
         )
-    folder = f"{base}/llm-reconcile/{hashlib.sha256(root.encode()).hexdigest()[:12]}"
-    if len(folder.encode()) + _LONGEST_SOCKET_NAME > SOCKET_PATH_LIMIT:
+    folder = f"{base}/llm-reconcile/{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
+    if len(os.fsencode(folder)) + _LONGEST_SOCKET_NAME > SOCKET_PATH_LIMIT:
         raise StateFolderError(
             f"the state folder's path is too long for unix sockets: {folder}",
             hint="set XDG_STATE_HOME to a shorter path",

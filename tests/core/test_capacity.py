@@ -205,6 +205,7 @@ def test_a_warning_is_shown_and_stays_with_a_part_of_the_plan() -> None:
     text = plan_text(made)
     assert text.endswith(f"\n\nWarning: a will {FROM_DISK}: {TOO_LARGE}.\n")
     assert restrict(made, frozenset({ModelName("a")})).warnings == made.warnings
+    assert restrict(made, frozenset({ModelName("b")})).warnings == ()
 
 
 def test_a_start_says_what_weights_it_holds() -> None:

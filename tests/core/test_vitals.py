@@ -122,5 +122,5 @@ def test_a_server_that_said_nothing_has_its_memory_only() -> None:
 
 def test_all_together() -> None:
     one, two = Usage("a", running=1, memory_bytes=5), Usage("b", running=2)
-    assert total([one, two]) == Usage("all", running=3, memory_bytes=5)
-    assert total([]) == Usage("all")
+    assert total([one, two]) == Usage("", running=3, memory_bytes=5)
+    assert total([]) == Usage("")

@@ -43,16 +43,26 @@ def test_the_end_of_the_log_tells_why(site: Site) -> None:
     }
 
 
-def test_a_silent_death_is_one_too(site: Site) -> None:
+def test_a_start_that_never_was_is_no_death(site: Site) -> None:
+    """The slot was taken, and then the run was killed, or its engine could not be executed."""
     leave(site, "a")
+    assert deaths(site, (), 0.0) == {}
+    leave(site, "a", log="of an earlier server")
+    os.utime(site.log_file(M), (LONG_AGO - 1, LONG_AGO - 1))
+    assert deaths(site, (), 0.0) == {}
+
+
+def test_a_death_without_a_word_is_one_too(site: Site) -> None:
+    leave(site, "a", log="all is well\n")
     assert deaths(site, (), 0.0) == {
-        M: LastExit(1000.0, "it ended, and its log does not say why", SpecHash(""), seen=False)
+        M: LastExit(1050.0, "it ended, and its log does not say why", SpecHash(""), seen=False)
     }
 
 
 def test_a_stop_of_ours_is_no_death(site: Site) -> None:
-    leave(site, "a", "stopping 7 9\n", "bye\n")
-    assert deaths(site, (), 0.0) == {}
+    for note in ("stopping 7 9\n", "ended 7 9\n"):
+        leave(site, "a", note, "bye\n")
+        assert deaths(site, (), 0.0) == {}
 
 
 def test_who_lives_has_not_died(site: Site) -> None:

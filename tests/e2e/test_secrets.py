@@ -32,7 +32,10 @@ VERBS = (
     ("apply", FILE, "-y", "-v"),
     ("apply", FILE, "-y", "--json"),
     ("status", "--json"),
+    ("status", "a"),
+    ("status", "a", "--json"),
     ("status", "a", "--argv"),
+    ("restart", "a", "-v"),
     ("logs", "a"),
 )
 
