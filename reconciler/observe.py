@@ -28,9 +28,9 @@ PARALLEL_FILES = 8
 PARALLEL_LOOKS = 16
 SETTLE_S = 5.0
 PROGRESS_POLL_S = 0.5
-LEAST_CPU_SECONDS = 0.1
-"""CPU time between two looks that proves work: of a prompt's n_batch tokens nothing shows for
-15 s (FACTS). It is more than an answer to our own questions costs, 5 ms at most."""
+LEAST_CPU_SHARE = 0.25
+"""Of one core between two looks: so much proves work. Of a prompt's n_batch tokens nothing else
+shows for 15 s (FACTS); answering our own questions takes a few per cent."""
 
 _PHASES = {
     Health.READY: Phase.READY,
@@ -169,14 +169,16 @@ def _examine_busy(
 ) -> Vitals:
     """Whether it moves: a token more than at another look, or CPU time. It ends at the first."""
     clock, prober, name = drivers.clock, drivers.prober, server.instance
-    cpu = drivers.runtime.cpu_seconds(server.ref)
-    seen: set[int | None] = {prober.progress(server.address)}
-    deadline = clock.monotonic() + patience_s
+    cpu, at = drivers.runtime.cpu_seconds(server.ref), clock.monotonic()
+    tokens = prober.progress(server.address)
+    deadline = at + patience_s
     while clock.monotonic() < deadline and not cancel.wait(PROGRESS_POLL_S):
-        seen.add(prober.progress(server.address))
-        before, cpu = cpu, drivers.runtime.cpu_seconds(server.ref)
-        # No answer is no progress.
-        if len(seen - {None}) > 1 or cpu - before >= LEAST_CPU_SECONDS:
+        # Fewer than before is no progress: a client may only have left, as we do ourselves.
+        known, tokens = tokens, prober.progress(server.address) or tokens
+        moved = known is not None and tokens is not None and tokens > known
+        cpu_before, cpu = cpu, drivers.runtime.cpu_seconds(server.ref)
+        before, at = at, clock.monotonic()
+        if moved or cpu - cpu_before >= LEAST_CPU_SHARE * (at - before):
             return Vitals(name, Verdict.BUSY, counters=counters)
     reason = f"in {patience_s:g} s it moved no token and used no CPU time"
     return Vitals(name, Verdict.STUCK, reason=reason, counters=counters)

@@ -317,6 +317,7 @@ def test_who_makes_no_token_is_silent(world: FakeWorld) -> None:
         ([5], 0.2, Verdict.BUSY),
         ([5], 0.01, Verdict.STUCK),
         ([5, None], 0.0, Verdict.STUCK),
+        ([5, 4, 3, 2], 0.0, Verdict.STUCK),
         ([None, 5], 0.0, Verdict.STUCK),
     ],
 )
