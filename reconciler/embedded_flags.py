@@ -265,6 +265,8 @@ def help_text() -> str:
         if not sections:
             rows.insert(0, _describe(("-h", "--help", "--usage"), "", "print usage and exit"))
             rows.insert(1, _describe(("--version",), "", "show version and build info"))
+            said = "print list of available devices and exit"
+            rows.insert(2, _describe(("--list-devices",), "", said))
         sections.append("\n".join([f"----- {title} -----", "", *rows, ""]))
     return "\n\n".join(sections)
 

@@ -68,6 +68,17 @@ def configure(package: ModuleType, settings: Sequence[tuple[Option, object]]) ->
     return params
 
 
+def devices(package: ModuleType) -> str:
+    """What `--list-devices` prints: all that it can compute on besides the CPU."""
+    found = [
+        f"  {one['name']}: {one['description']} ({one['memory_total'] // 2**20} MiB, "
+        f"{one['memory_free'] // 2**20} MiB free)"
+        for one in package.get_device_info()
+        if one["type"] != package.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    ]
+    return "\n".join(["Available devices:", *(found or ["  (none)"])])
+
+
 def serve(settings: Sequence[tuple[Option, object]]) -> int:
     """Load, serve until SIGTERM or SIGINT, stop; the exit code."""
     # While xllamacpp loads, Python runs no handlers: these must end the process by themselves.
@@ -108,14 +119,20 @@ def main(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         sys.stdout.write(version() + "\n")
         return 0
+    lists = "--list-devices" in arguments
     try:
-        settings = parse(arguments)
+        settings = [] if lists else parse(arguments)
     except BadFlagError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     if importlib.util.find_spec(PACKAGE) is None:
         sys.stderr.write(f"{MISSING}\n")
         return 1
+    if lists:
+        import xllamacpp  # noqa: PLC0415 - see above
+
+        sys.stdout.write(devices(xllamacpp) + "\n")
+        return 0
     return serve(settings)
 
 

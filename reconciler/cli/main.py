@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from reconciler.cli import about, apply, control, health, logs, models, status
+from reconciler.cli import about, apply, control, doctor, health, logs, models, status
 from reconciler.errors import ExitCode
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for group in (apply, status, health, logs, control, models, about):
+for group in (apply, status, health, logs, control, models, doctor, about):
     group.register(app)
 
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,6 +114,34 @@ def remove_tree(path: str | Path) -> None:
     """Remove a folder of ours with all it holds."""
     with _effect("rmtree", path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder among the temporary ones, for trying something; it is gone afterwards."""
+    with (
+        _effect("scratch", tempfile.gettempdir()),
+        tempfile.TemporaryDirectory(prefix="llm-reconcile-") as name,
+    ):
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def scratch_file(folder: str | Path) -> Iterator[int]:
+    """A file without a name in this very folder, open for writing; nothing of it stays."""
+    with (
+        _effect("scratch", folder),
+        tempfile.TemporaryFile(dir=folder, prefix=".llm-reconcile-") as file,
+    ):
+        yield file.fileno()
+
+
+def copy_program(path: str | Path, target: Path) -> Path:
+    """Copy a program to where it may be marked as one."""
+    with _effect("copy", target):
+        shutil.copy(path, target)
+        target.chmod(0o700)
+    return target
 
 
 def sweep(folder: str | Path) -> None:

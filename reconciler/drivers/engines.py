@@ -13,20 +13,23 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler import embedded_flags, embedded_server
 from reconciler.core.desired import DEFAULT_COMMAND
 from reconciler.core.engine import PASSED_ENVIRONMENT
 from reconciler.core.engine_help import parse_help
+from reconciler.core.facts import EngineNature
 from reconciler.core.observed import ObservedEngine
 from reconciler.core.os_errors import explain_os
 from reconciler.core.words import EngineKind
 from reconciler.drivers import effects
+from reconciler.drivers.programs import Answer, ask
 
 HELP_TIMEOUT_S = 20.0
 """A help text takes 20 ms; a GPU build that first wakes its driver takes seconds."""
@@ -37,6 +40,9 @@ _INSTALL = (
     f"pip install 'llm-reconcile[embedded]' (package {embedded_server.PACKAGE}), "
     "or put llama-server on PATH, or name it in `engine.command`"
 )
+_VERSION = re.compile(r"^version: (.+)$", re.MULTILINE)
+# `  CUDA0: NVIDIA H100 (81559 MiB, 80000 MiB free)`; one without memory (BLAS) is no card.
+_DEVICE = re.compile(r"^  (\S+: .+) \([1-9]\d* MiB, \d+ MiB free\)$", re.MULTILINE)
 _EXPECTED_FLAGS = frozenset({"model", "host", "port", "alias"})
 
 
@@ -87,7 +93,7 @@ class EngineFinder:
     def _llama_server(self, path: Path) -> ObservedEngine:
         try:
             text = self._help(path)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             said = f"{path} --help gave no answer within {HELP_TIMEOUT_S:.0f} s"
             return _none(f"{said}; try it by hand, or set `engine.kind: embedded`")
         except OSError as error:
@@ -122,29 +128,30 @@ class EngineFinder:
         return text
 
     def _run_help(self, path: Path) -> str:
+        answer = self._ask((str(path),), "--help")
+        if answer.code:
+            last = answer.talk.strip().splitlines()[-1:]
+            raise OSError(": ".join([_how_it_ended(answer.code), *last]))
+        return answer.out
+
+    def _ask(self, command: Sequence[str], question: str) -> Answer:
+        """Ask with the environment that a server gets: nothing of ours may change the answer."""
         environment = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
         environment["XDG_CONFIG_HOME"] = str(self._cache / "no-config")
-        # The path comes from PATH or from the user's own file.
-        process = subprocess.Popen(  # noqa: S603 - no shell in between
-            [path, "--help"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        with process:
-            try:
-                out, talk = process.communicate(timeout=HELP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                # The whole group: a wrapper's child would keep the pipe, and us, waiting.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                raise
-        if process.returncode:
-            last = talk.decode(errors="replace").strip().splitlines()[-1:]
-            raise OSError(": ".join([_how_it_ended(process.returncode), *last]))
-        return out.decode(errors="replace")
+        return ask([*command, question], timeout=HELP_TIMEOUT_S, environment=environment)
+
+    def nature(self, engine: ObservedEngine) -> EngineNature:
+        """Its version, and the devices that it can compute on; no server is started."""
+        version, devices = "", None
+        with contextlib.suppress(OSError):
+            answer = self._ask(engine.command, "--version")
+            version = next(_VERSION.finditer(answer.out + answer.talk), [""] * 2)[1]
+        if "list-devices" in engine.flags:
+            with contextlib.suppress(OSError):
+                answer = self._ask(engine.command, "--list-devices")
+                if answer.code == 0:
+                    devices = tuple(match[1] for match in _DEVICE.finditer(answer.out))
+        return EngineNature(version, devices)
 
 
 def _how_it_ended(code: int) -> str:

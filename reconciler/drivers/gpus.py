@@ -8,14 +8,15 @@ It must never fail: a machine without a card, or with a broken driver, has nothi
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from reconciler.core.observed import ObservedGpu
 from reconciler.drivers import proc
+from reconciler.drivers.programs import ask
 
 QUESTION_S = 10.0
 """nvidia-smi takes 50 ms, or some seconds where no driver is kept loaded."""
@@ -46,6 +47,13 @@ class GpuMemory:
         if self._cards is None:
             self._cards = (*self._nvidia_cards(), *self._other_cards())
         return self._cards
+
+    def barred(self) -> tuple[str, ...]:
+        """The devices of cards that this user may not use."""
+        named = (self._devices / name for name in ("nvidiactl", "kfd"))
+        paths = [*named, *sorted(self._devices.glob("dri/renderD*"))]
+        rights = os.R_OK | os.W_OK
+        return tuple(str(one) for one in paths if one.exists() and not os.access(one, rights))
 
     def _nvidia_cards(self) -> Iterator[ObservedGpu]:
         # /dev/dxg: Windows' driver, seen from a Linux inside it.
@@ -118,12 +126,10 @@ def _ask_nvidia(question: str) -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    words = [program, question, "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(words, capture_output=True, timeout=QUESTION_S, check=True, text=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines()
+    with contextlib.suppress(OSError):
+        answer = ask([program, question, "--format=csv,noheader,nounits"], timeout=QUESTION_S)
+        return answer.out.splitlines() if answer.code == 0 else []
+    return []
 
 
 def _from_nvidia() -> Iterator[tuple[int, int]]:

@@ -140,3 +140,16 @@ def test_a_card_with_nvidias_driver_is_not_counted_twice(machine: Path) -> None:
     card(machine, 0, "0x10de", "0000:06:00.0")
     nvidia_smi(machine, "echo 'card, 5'")
     assert gpus(machine).cards() == (ObservedGpu("card", 5 * 2**20),)
+
+
+def test_devices_that_this_user_may_not_use(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpus(machine).barred() == ()
+    (machine / "dev" / "dri").mkdir()
+    for name in ("kfd", "dri/card0", "dri/renderD129", "dri/renderD128"):
+        (machine / "dev" / name).touch()
+    assert gpus(machine).barred() == ()
+    # Root may do anything, so that rights alone would prove nothing here.
+    monkeypatch.setattr(os, "access", lambda path, _how: "renderD128" in str(path))
+    assert gpus(machine).barred() == tuple(
+        str(machine / "dev" / name) for name in ("kfd", "dri/renderD129")
+    )

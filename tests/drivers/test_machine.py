@@ -1,13 +1,17 @@
-"""How much memory the machine has, and what its cgroups let us have of it."""
+"""The machine: its memory and what cgroups let us have of it, its limits, what folders lie on."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
+from reconciler.core.facts import EngineConfig, Folder, Limits
 from reconciler.core.observed import ObservedMemory
 from reconciler.drivers.machine import LinuxMachine
 
@@ -100,3 +104,133 @@ def test_a_cgroup_out_of_sight(machine: Path) -> None:
     """A container without a namespace of its own names a path that is not there."""
     cgroup(machine, "0::/outside/../odd", memory_max=os.urandom(4).hex() + "x")
     assert memory(machine).limit_bytes is None
+
+
+# ---- kernel and limits
+
+
+def test_this_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LinuxMachine().kernel() == os.uname().release
+    assert LinuxMachine().has_pidfd()
+
+    def refuse(_pid: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert not LinuxMachine().has_pidfd()
+
+
+def test_limits_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft = {
+        resource.RLIMIT_NOFILE: 1024,
+        resource.RLIMIT_MEMLOCK: 65536,
+        resource.RLIMIT_NPROC: resource.RLIM_INFINITY,
+    }
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft[kind], 10**6))
+    assert LinuxMachine().limits() == Limits(1024, 65536, None)
+
+
+# ---- folders
+
+MOUNTS = """\
+21 1 8:1 / / rw,relatime - ext4 /dev/root rw
+22 21 0:5 / /proc rw - proc proc rw
+30 21 0:40 / /mnt rw shared:7 master:1 - xfs /dev/old rw
+31 21 0:41 / /mnt rw - nfs4 server:/mnt rw
+32 21 0:42 / /mnt/with\\040space rw - fuse.sshfs other:/ rw
+33 21 0:43 / /mntx rw - cifs //server/x rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/x", "ext4"),
+        ("/", "ext4"),
+        ("/mnt", "nfs4"),
+        ("/mnt/models", "nfs4"),
+        ("/mnt/with space/a", "fuse.sshfs"),
+        ("/mntx", "cifs"),
+        ("/mnt/without", "nfs4"),
+    ],
+)
+def test_what_a_folder_lies_on(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+) -> None:
+    (machine / "proc" / "self" / "mountinfo").write_text(MOUNTS)
+    monkeypatch.setattr(Path, "is_dir", lambda _self: True)
+    assert LinuxMachine(machine / "proc").folder(path).file_system == kind
+
+
+def test_a_folder_of_this_machine(tmp_path: Path) -> None:
+    found = LinuxMachine().folder(str(tmp_path / "not" / "yet"), locks=True)
+    assert (found.path, found.problem) == (str(tmp_path / "not" / "yet"), "")
+    assert found.file_system
+    assert found.free_bytes is not None
+    assert abs(found.free_bytes - psutil.disk_usage(str(tmp_path)).free) < 2**33
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_known_without_mounts(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: object) -> os.statvfs_result:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "statvfs", refuse)
+    assert LinuxMachine(machine / "proc").folder("/") == Folder("/")
+
+
+def test_locks_that_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda _descriptor, _how: None)
+    said = LinuxMachine().folder(str(tmp_path), locks=True).problem
+    assert said == f"locks do not work in {tmp_path}: two holders got the same one"
+
+
+def test_locks_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, _how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = LinuxMachine().folder(str(tmp_path), locks=True).problem
+    assert said == f"no file can be made and locked in {tmp_path}: No locks available"
+
+
+def test_a_folder_that_git_would_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shows = LinuxMachine().shows_in_git
+    assert not shows(str(tmp_path / "models"))
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert shows(str(tmp_path / "models"))
+    (tmp_path / ".gitignore").write_text("/models/\n")
+    (tmp_path / "models").mkdir()
+    assert not shows(str(tmp_path / "models"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not shows(str(tmp_path / "other"))
+
+
+# ---- what engines read by themselves
+
+
+def test_config_files_of_engines(machine: Path) -> None:
+    system, own = machine / "etc" / "llama.cpp", machine / "config" / "llama.cpp"
+    environment = {"XDG_CONFIG_HOME": str(machine / "config")}
+    found = LinuxMachine(etc=machine / "etc")
+    assert found.engine_configs(environment) == ()
+    for folder in (system, own):
+        folder.mkdir(parents=True)
+    (system / "config.ini").write_text(
+        "version = 1\n; temp = 5\nctx-size = 7\n[*]\n temp=1\nctx-size = 8\n"
+        "[some-model]\nsecret-of-theirs = 1\n[default]\nn-gpu-layers = 99\n"
+    )
+    (own / "config.ini").write_text("")
+    keys = ("ctx-size", "temp", "n-gpu-layers")
+    assert found.engine_configs(environment) == (
+        EngineConfig(str(system / "config.ini"), keys, reaches_ours=True),
+        EngineConfig(str(own / "config.ini"), (), reaches_ours=False),
+    )
+
+
+def test_the_users_config_file_without_xdg(machine: Path) -> None:
+    folder = machine / ".config" / "llama.cpp"
+    folder.mkdir(parents=True)
+    (folder / "config.ini").write_text("temp = 1\n")
+    (found,) = LinuxMachine(etc=machine).engine_configs({"HOME": str(machine)})
+    assert found == EngineConfig(str(folder / "config.ini"), ("temp",), reaches_ours=False)

@@ -45,14 +45,20 @@ class Call:
         """The first path among the arguments; an open descriptor's where there is no other."""
         quoted = _QUOTED.search(self.arguments)
         opened = re.match(r"\w+<([^>]*)>", self.arguments)
-        return quoted[1] if quoted else opened[1] if opened else ""
+        folder = opened[1] if opened else ""
+        if quoted and folder.startswith("/"):
+            # A name in an open folder; one that begins with a slash stays itself.
+            return str(Path(folder, quoted[1]))
+        return quoted[1] if quoted else folder
 
     @property
     def writes(self) -> bool:
         """Whether it changes the file system, or opens something in order to."""
         if self.is_one_of(OPENS):
-            wants = re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_TMPFILE", self.arguments)
-            return bool(wants) and not self.path.startswith(_TERMINALS)
+            wants = re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", self.arguments)
+            # A file without a name is in no folder; giving it one (linkat) would be seen.
+            nameless = "O_TMPFILE" in self.arguments or "(deleted)" in self.arguments
+            return bool(wants) and not nameless and not self.path.startswith(_TERMINALS)
         return self.is_one_of(CHANGES)
 
 

@@ -20,7 +20,7 @@ import xllamacpp
 
 from reconciler import embedded_flags
 from reconciler.embedded_flags import parse
-from reconciler.embedded_server import configure, main, serve
+from reconciler.embedded_server import configure, devices, main, serve
 
 MODEL = ["--model", "m.gguf"]
 
@@ -117,6 +117,24 @@ def test_a_failed_load_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
     stand_in(monkeypatch, fail)
     assert serve(parse(MODEL)) == 1
+
+
+def test_devices_are_listed_as_llama_server_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = xllamacpp.ggml_backend_dev_type
+    cpu, gpu = kinds.GGML_BACKEND_DEVICE_TYPE_CPU, kinds.GGML_BACKEND_DEVICE_TYPE_GPU
+    sizes = {"memory_total": 81559 * 2**20, "memory_free": 7 * 2**20}
+    found = [
+        {"name": "CPU", "description": "AMD EPYC", "type": cpu, **sizes},
+        {"name": "CUDA0", "description": "NVIDIA H100", "type": gpu, **sizes},
+    ]
+    monkeypatch.setattr(xllamacpp, "get_device_info", lambda: found)
+    said = "Available devices:\n  CUDA0: NVIDIA H100 (81559 MiB, 7 MiB free)"
+    assert devices(xllamacpp) == said
+
+
+def test_this_machine_lists_its_devices(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list-devices"]) == 0
+    assert capfd.readouterr().out.startswith("Available devices:\n  ")
 
 
 def test_runs_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_programs import FAKE_LLAMA_SERVER, real_engines
+from engine_programs import FAKE_LLAMA_SERVER, EngineProgram, real_engines
 
+from reconciler.core.facts import EngineNature
+from reconciler.core.observed import ObservedEngine
 from reconciler.core.words import EngineKind
 from reconciler.drivers import engines
 from reconciler.drivers.engines import EMBEDDED_COMMAND, EngineFinder
@@ -185,3 +188,43 @@ def test_real_llama_server(finder: EngineFinder) -> None:
             assert (found.kind, found.command) == (EngineKind.LLAMA_SERVER, engine.command)
             assert len(found.flags) > 300
             assert "draft-max" in found.removed
+
+
+# ---- what an engine says of itself
+
+
+@pytest.mark.parametrize("real", real_engines(), ids=str)
+def test_version_and_devices_of_the_real_ones(finder: EngineFinder, real: EngineProgram) -> None:
+    kind = "embedded" if real.command == EMBEDDED_COMMAND else "llama-server"
+    engine = finder.find(kind, real.command[0])
+    nature = finder.nature(engine)
+    assert any(character.isdigit() for character in nature.version)
+    # None would be: it does not tell.
+    assert nature.devices is not None
+    assert not any("CPU" in device for device in nature.devices)
+
+
+def test_devices_as_llama_server_lists_them(finder: EngineFinder, tmp_path: Path) -> None:
+    path = program(
+        tmp_path / "server",
+        """case "$1" in
+        --version) echo 'version: 7000 (abc)' >&2; echo 'built with gcc' >&2;;
+        *) echo 'Available devices:'
+           echo '  CUDA0: NVIDIA H100 80GB HBM3 (81559 MiB, 80000 MiB free)'
+           echo '  BLAS: OpenBLAS (0 MiB, 0 MiB free)'
+           echo 'noise';; esac""",
+    )
+    engine = ObservedEngine(EngineKind.LLAMA_SERVER, (path,), {"list-devices": "--list-devices"})
+    assert finder.nature(engine) == EngineNature("7000 (abc)", ("CUDA0: NVIDIA H100 80GB HBM3",))
+    older = replace(engine, flags={})
+    assert finder.nature(older) == EngineNature("7000 (abc)", None)
+
+
+def test_an_engine_that_does_not_answer(finder: EngineFinder, tmp_path: Path) -> None:
+    known = {"list-devices": "--list-devices"}
+    gone = ObservedEngine(EngineKind.LLAMA_SERVER, (str(tmp_path / "gone"),), known)
+    assert finder.nature(gone) == EngineNature()
+    failing = ObservedEngine(
+        EngineKind.LLAMA_SERVER, (program(tmp_path / "failing", "exit 1"),), known
+    )
+    assert finder.nature(failing) == EngineNature()

@@ -1,0 +1,88 @@
+"""What an nginx takes of the gateway's directives: the real one, and others played by scripts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.facts import NginxNature
+from reconciler.core.site import Site
+from reconciler.drivers import nginx_features
+from reconciler.drivers.nginx import NginxGateway
+from reconciler.drivers.nginx_features import PROBES, nginx_nature
+from reconciler.drivers.templates import load_templates
+
+
+@pytest.fixture(autouse=True)
+def temporary(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made: nothing may stay in it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
+    return short_folder
+
+
+def real_nginx() -> str:
+    command, _ = NginxGateway(Site("/r", "/s", "x")).locate("auto")
+    return command[0]
+
+
+def script(folder: Path, text: str) -> tuple[str, ...]:
+    path = folder / "bin" / "nginx"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return (str(path),)
+
+
+def test_the_nginx_that_comes_along_takes_all_of_them(temporary: Path) -> None:
+    found = nginx_nature((real_nginx(),), "")
+    assert found.lacks == ()
+    assert found.version.split(".")[0] == "1"
+    assert found.command == real_nginx()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_directive_that_no_nginx_has_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes = {**PROBES, "no_such_thing": "no_such_thing on;"}
+    monkeypatch.setattr(nginx_features, "PROBES", probes)
+    assert nginx_nature((real_nginx(),), "").lacks == ("no_such_thing",)
+
+
+def test_one_that_lost_its_mark_is_asked_as_a_copy(tmp_path: Path) -> None:
+    program = tmp_path / "nginx"
+    shutil.copy(real_nginx(), program)
+    program.chmod(0o644)
+    # Not even root may execute a file without any mark.
+    assert not os.access(program, os.X_OK)
+    found = nginx_nature((str(program),), "")
+    assert (found.command, found.lacks) == (str(program), ())
+    assert not os.access(program, os.X_OK)
+
+
+def test_an_older_one(tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        'case "$*" in -v) echo "nginx version: nginx/1.22.1 (Odd)" >&2;; '
+        '*) grep -q "js_import" "$3/probe.conf";; esac',
+    )
+    assert nginx_nature(command, "") == NginxNature(
+        command[0],
+        version="1.22.1",
+        lacks=("js_shared_dict_zone", "keepalive_min_timeout", "keepalive 0"),
+    )
+
+
+def test_one_that_cannot_be_asked(tmp_path: Path) -> None:
+    assert nginx_nature((), "there is none") == NginxNature(reason="there is none")
+    (tmp_path / "nginx").write_text("#!/nonexistent/interpreter\n")
+    (tmp_path / "nginx").chmod(0o755)
+    said = nginx_nature((str(tmp_path / "nginx"),), "").reason
+    assert said == f"{tmp_path}/nginx cannot be used: No such file or directory"
+
+
+def test_every_probe_is_used_by_the_gateway() -> None:
+    text = load_templates(Path("/nonexistent"))["nginx.conf.j2"]
+    assert [name for name in PROBES if name not in text] == []

@@ -1,0 +1,55 @@
+"""Short questions to programs: answers, refusals, silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from waiting import eventually
+
+from reconciler.drivers.programs import Answer, ask
+
+
+def test_an_answer() -> None:
+    words = ["sh", "-c", "echo out; echo talk >&2; exit 3"]
+    assert ask(words, timeout=10) == Answer(3, "out\n", "talk\n")
+
+
+def test_a_signal_and_bytes_that_are_no_text() -> None:
+    answer = ask(["sh", "-c", "printf '\\377'; kill -9 $$"], timeout=10)
+    assert answer == Answer(-signal.SIGKILL, "\ufffd", "")
+
+
+def test_it_reads_nothing_from_us() -> None:
+    assert ask(["cat"], timeout=10) == Answer(0, "", "")
+
+
+def test_the_environment_is_ours_or_the_one_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LR_TEST", "ours")
+    words = ["/bin/sh", "-c", "echo $LR_TEST"]
+    assert ask(words, timeout=10).out == "ours\n"
+    assert ask(words, timeout=10, environment={"LR_TEST": "given"}).out == "given\n"
+
+
+def test_no_such_program() -> None:
+    with pytest.raises(FileNotFoundError):
+        ask(["/nonexistent"], timeout=10)
+
+
+def test_silence_ends_all_that_was_started(tmp_path: Path) -> None:
+    script = f"sh -c 'echo $$ > {tmp_path}/pid; sleep 600' & wait"
+    with pytest.raises(TimeoutError, match=r"sh gave no answer within 0\.5 s"):
+        ask(["sh", "-c", script], timeout=0.5)
+    pid = int((tmp_path / "pid").read_text())
+
+    def is_gone() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        # Somebody else's child now: perhaps not reaped yet.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+
+    eventually(is_gone, "the grandchild is gone")
