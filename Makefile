@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint bench lock pictures clean
+.PHONY: help demo demo-down test night lint bench lock pictures clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -18,6 +18,7 @@ help:
 	@echo 'make demo       two models behind one address, in .demo/'
 	@echo 'make demo-down  stop the demo'
 	@echo 'make test       lint and all tests'
+	@echo 'make night      the tests with every crash point and ten times the dice (hours)'
 	@echo 'make lint       ruff, mypy, import-linter'
 	@echo 'make bench      measure, and write docs/benchmarks.md (under 8 minutes)'
 	@echo 'make lock       renew requirements-dev.lock (needs uv)'
@@ -71,6 +72,9 @@ test: lint
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --out docs/benchmarks.md
+
+night: $(STAMP)
+	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(BIN)/pytest -n auto
 
 lock:
 	printf 'hatchling\neditables\n' | $(UV) pip compile pyproject.toml - --extra standalone --group dev \

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_programs import llama_server, real_engines
+from engine_programs import real_engines
 
 from e2e import machine
-from e2e.lab import EMBEDDED, FAKE_ENGINE, Lab
+from e2e.faults import Launcher, launcher
+from e2e.lab import FAKE_ENGINE, Lab, engine_of
 
 
 @pytest.fixture
@@ -30,17 +31,18 @@ def fakes(short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
     assert made.close() == []
 
 
-def engine_of(name: str) -> dict[str, str]:
-    if name == "embedded":
-        return dict(EMBEDDED)
-    return {"kind": "llama-server", "command": str(llama_server())}
-
-
 @pytest.fixture(params=[program.name for program in real_engines()])
 def real(request: pytest.FixtureRequest, short_folder: Path, tiny_model: Path) -> Iterator[Lab]:
     made = Lab(short_folder, tiny_model, engine=engine_of(request.param))
     yield made
     assert made.close() == []
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Starts the command quickly, and with faults in it."""
+    with launcher(tmp_path_factory.mktemp("launcher")) as made:
+        yield made
 
 
 class Stranger:

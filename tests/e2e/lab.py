@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine_programs import FAKE_LLAMA_SERVER
+from engine_programs import FAKE_LLAMA_SERVER, llama_server
 from waiting import eventually
 
 from e2e import machine
@@ -30,6 +30,13 @@ MEASURED = ("COVERAGE_PROCESS_START", "COVERAGE_FILE")
 """What `make test` sets to see which lines our own processes run."""
 ENDLESS = 10**6
 """Tokens of an answer that outlives a test."""
+
+
+def engine_of(name: str) -> dict[str, str]:
+    """The `engine` of the desired file for one of `engine_programs`."""
+    if name == "embedded":
+        return dict(EMBEDDED)
+    return {"kind": "llama-server", "command": str(llama_server())}
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,9 @@ class Lab:
         defaults = {"drain": "2s", "grace": "3s"}
         whole = {"version": 1, "engine": dict(self.engine), "defaults": defaults, **top}
         whole["models"] = {name: self.model(**fields) for name, fields in models.items()}
-        self.file.write_text(json.dumps(whole, indent=1))
+        saved = self.file.with_suffix(".new")
+        saved.write_text(json.dumps(whole, indent=1))
+        saved.replace(self.file)
 
     # ---- verbs
 
@@ -196,7 +205,9 @@ class Lab:
         found = {
             pid: machine.command_line(pid) for pid in machine.holders(self.state / "gateway.lock")
         }
-        masters = [pid for pid, title in found.items() if title.startswith("nginx: master")]
+        titled = [pid for pid, title in found.items() if title.startswith("nginx: master")]
+        # A worker that was forked a moment ago still has its master's title.
+        masters = [pid for pid in titled if machine.parent(pid) not in titled]
         assert len(masters) <= 1, found
         workers = [pid for pid, title in found.items() if title == "nginx: worker process"]
         return Nginx(masters[0] if masters else None, tuple(workers))

@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+LOOKS_UNTIL_FOREIGN = 1000
+"""More than 5 s: by then a process has long executed what it was started for."""
+
 _PORTS = itertools.count(os.getpid() * 61)
 
 
@@ -84,6 +87,11 @@ def lives(pid: int) -> bool:
     return bool(fields) and fields[0] not in "ZX"
 
 
+def parent(pid: int) -> int:
+    """0 when it is gone."""
+    return int((stat(pid) or ["", "0"])[1])
+
+
 def listens_on(pid: int) -> str:
     """A server's `--host`: the path of its socket, or an address."""
     words = command_line(pid).split()
@@ -106,25 +114,45 @@ def labelled(root: Path) -> dict[str, list[int]]:
         env = environment(pid)
         if env.get("LLM_RECONCILE_ROOT") == str(root) and lives(pid):
             found[pid] = env.get("LLM_RECONCILE_INSTANCE", "?")
-    servers: dict[str, list[int]] = {}
-    for pid, instance in sorted(found.items()):
-        parent = int((stat(pid) or ["", "0"])[1])
-        if parent not in found:
-            servers.setdefault(instance, []).append(pid)
-    return servers
+    return servers(found)
+
+
+def servers(labels: Mapping[int, str]) -> dict[str, list[int]]:
+    """Instance -> its engines; the helper process of an engine bears its label too."""
+    found: dict[str, list[int]] = {}
+    for pid, instance in sorted(labels.items()):
+        if parent(pid) not in labels:
+            found.setdefault(instance, []).append(pid)
+    return found
+
+
+def mentioning(text: str) -> list[int]:
+    """The live processes whose command line has this text in it."""
+    return [pid for pid in pids() if text in command_line(pid) and lives(pid)]
 
 
 def holders(path: Path) -> list[int]:
     """The live processes that have a file open."""
-    found = []
-    for pid in pids():
-        try:
-            names = {each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()}
-        except OSError:
-            continue
-        if path in names and lives(pid):
-            found.append(pid)
-    return sorted(found)
+    try:
+        wanted = path.stat()
+    except FileNotFoundError:
+        return []
+    return [pid for pid in sorted(pids()) if _holds(pid, wanted) and lives(pid)]
+
+
+def _holds(pid: int, wanted: os.stat_result) -> bool:
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return any(_is(entry, wanted) for entry in entries)
+    except OSError:
+        return False
+
+
+def _is(entry: os.DirEntry[str], wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(entry.stat(), wanted)
+    except OSError:
+        return False
 
 
 def kill(processes: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
@@ -161,8 +189,9 @@ class Twins:
     """Looks for two live servers of one instance, all the time, in a thread of its own."""
 
     def __init__(self, root: Path, most: Mapping[str, int] | None = None) -> None:
-        self._root = root
+        self._root = str(root)
         self._most = most or {}
+        self._foreign: dict[int, int] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.seen: list[str] = []
@@ -181,14 +210,32 @@ class Twins:
         self._end.set()
         self._thread.join()
         if error is None:
+            self.none_yet()
             assert self.looks > 10
-            assert not self.seen
+
+    def none_yet(self) -> None:
+        """Fail if two were seen."""
+        assert not self.seen
 
     def _watch(self) -> None:
-        while not self._end.wait(0.002):
+        while not self._end.wait(0.005):
             self.looks += 1
-            for instance, found in labelled(self._root).items():
+            for instance, found in servers(self._labels()).items():
                 # A scan takes a moment: only who lives after it counts as living at once.
                 still = [pid for pid in found if lives(pid)]
                 if len(still) > self._most.get(instance, 1):
                     self.seen.append(f"{instance}: {still}")
+
+    def _labels(self) -> dict[int, str]:
+        """Pid -> instance. Who has long been somebody else is not looked at again: it is costly."""
+        found: dict[int, str] = {}
+        foreign: dict[int, int] = {}
+        for pid in pids():
+            looks = self._foreign.get(pid, 0)
+            env = environment(pid) if looks < LOOKS_UNTIL_FOREIGN else {}
+            if env.get("LLM_RECONCILE_ROOT") == self._root and lives(pid):
+                found[pid] = env.get("LLM_RECONCILE_INSTANCE", "?")
+            else:
+                foreign[pid] = looks + 1
+        self._foreign = foreign
+        return found

@@ -1,0 +1,70 @@
+"""What must be true of a root's processes and files: in the middle of a run, and after one.
+
+In: a lab. Out: a failed assertion. Like machine.py it looks without the product's own eyes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+
+from waiting import eventually
+
+from e2e import machine
+from e2e.lab import Lab
+
+PID_FILE = re.compile(r"\d+\n\d*\n")
+SLOT_NOTE = re.compile(r"(stopping \d+ \d+\n)?")
+
+
+def assert_no_file_is_torn(lab: Lab) -> None:
+    """Each file of ours is whole: the old one or the new one, or there is none."""
+    for path in (lab.state / "journal.json", lab.state / "gateway" / "live.json"):
+        if path.exists():
+            assert isinstance(json.loads(path.read_text()), dict), path
+    for path in (lab.root / "run").glob("*.pid"):
+        assert PID_FILE.fullmatch(path.read_text()), path
+    for path in (lab.state / "slots").glob("*"):
+        assert SLOT_NOTE.fullmatch(path.read_text()), path
+    current = lab.state / "gateway" / "current"
+    if current.is_symlink():
+        config = (current / "nginx.conf").read_text()
+        assert config.count("{") == config.count("}") > 0
+        for name in ("index.html", "router.js"):
+            assert (current / name).read_text().endswith("\n")
+
+
+def assert_at_rest(lab: Lab, wanted: Collection[str], *, gateway: bool = True) -> None:
+    """One server for each instance and one nginx, all of them answer, and nothing else is left."""
+    assert_no_file_is_torn(lab)
+    servers, nginx = lab.pids(), lab.nginx()
+    assert set(servers) == set(wanted)
+    assert bool(nginx.master) is gateway
+    masters = [nginx.master] if nginx.master else []
+    eventually(
+        lambda: set(machine.mentioning(f"{lab.folder}/")) == {*servers.values(), *masters},
+        "no process is left over",
+    )
+    eventually(
+        lambda: (
+            set(machine.holders(lab.state / "gateway.lock")) == {*masters, *lab.nginx().workers}
+        ),
+        "nobody else holds the gateway's lock",
+    )
+    _assert_nothing_left(lab, servers, gateway=gateway)
+    for name in wanted if gateway else ():
+        assert lab.complete(name, 1).status == 200, name
+
+
+def _assert_nothing_left(lab: Lab, servers: dict[str, int], *, gateway: bool) -> None:
+    sockets = {machine.listens_on(pid) for pid in servers.values()}
+    control = {str(lab.state / "s" / "gateway.sock")} if gateway else set()
+    entries = list((lab.state / "s").glob("*"))
+    routes = {str(entry.parent / entry.readlink()) for entry in entries if entry.is_symlink()}
+    assert {str(entry) for entry in entries if not entry.is_symlink()} == sockets | control
+    assert routes == sockets
+    assert sum(entry.is_symlink() for entry in entries) == len(routes)
+    pid_files = {path.stem: path.read_text() for path in (lab.root / "run").glob("*.pid")}
+    assert {name: int(text.split()[0]) for name, text in pid_files.items()} == servers
+    assert list(lab.folder.rglob(".*.tmp")) == []

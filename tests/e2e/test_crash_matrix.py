@@ -1,0 +1,79 @@
+"""Killed before and after each effect of a verb; the same verb again completes it (BARS 9, 18).
+
+By day the middle of an effect has its turn once for each kind. LLM_RECONCILE_NIGHT=1: all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engine_programs import real_engines
+from hub_server import hub_server
+
+from e2e import machine
+from e2e.faults import NIGHT, Fault, Launcher
+from e2e.lab import Lab, engine_of
+from e2e.matrix import EDIT, FETCH, FIRST, HEADLESS, STOP, Broken, Scenario, Walk, around, within
+
+SCENARIOS = (EDIT, FIRST, STOP, HEADLESS)
+pytestmark = pytest.mark.timeout(7200 if NIGHT else 600)
+PARTS = [
+    pytest.param(one, part, id=f"{one}-{part}") for one in SCENARIOS for part in range(one.parts)
+]
+
+
+def killed(broken: Broken) -> None:
+    assert broken.done.was_killed, broken.done.result.all
+
+
+def chosen(scenario: Scenario, walk: Walk) -> tuple[list[str], list[str]]:
+    """The moments of both legs that are tried."""
+    there, back = walk.learn()
+    if NIGHT:
+        return around(there) + within(there), around(back) + within(back)
+    if scenario is EDIT:
+        # Its legs do the same to other names.
+        return around(there)[::2] + within(there), around(back)[1::2]
+    return around(there), around(back)
+
+
+def walk_through(lab: Lab, commands: Launcher, scenario: Scenario, part: int = 0) -> None:
+    """Kill both legs at each of this part's moments."""
+    with machine.Twins(lab.root, scenario.most):
+        walk = Walk(scenario, lab, commands)
+        there, back = (
+            [Fault(one) for one in moments[part :: scenario.parts]]
+            for moments in chosen(scenario, walk)
+        )
+        assert there
+        assert back
+        walk.go(there, back, killed)
+
+
+@pytest.mark.parametrize(("scenario", "part"), PARTS)
+def test_killed_at_each_moment(
+    fakes: Lab, commands: Launcher, scenario: Scenario, part: int
+) -> None:
+    walk_through(fakes, commands, scenario, part)
+
+
+def test_killed_around_a_download(fakes: Lab, commands: Launcher, tiny_model: Path) -> None:
+    with hub_server() as hub:
+        hub.add("org/a", {"a-Q4_0.gguf": tiny_model.read_bytes()})
+        fakes.variables |= {"HF_ENDPOINT": hub.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
+        walk_through(fakes, commands, FETCH)
+
+
+def test_killed_with_real_servers(short_folder: Path, tiny_model: Path, commands: Launcher) -> None:
+    """A sample of the same, with a real llama.cpp server."""
+    engine = engine_of(real_engines()[-1].name)
+    lab = Lab(short_folder, tiny_model, engine=engine)
+    with machine.Twins(lab.root, EDIT.most):
+        walk = Walk(EDIT, lab, commands)
+        there, back = (
+            [Fault(one) for one in around(moments)[5 :: 3 if NIGHT else 16]]
+            for moments in walk.learn()
+        )
+        walk.go(there, back, killed)
+    assert lab.close() == []
