@@ -1,4 +1,4 @@
-"""Programs that some proofs need besides Python: strace, and leave to make a pid namespace.
+"""What some proofs need besides Python: strace, leave to make a pid namespace and to mount.
 
 In: PATH and the kernel. Out: what is there. A test says what it needs (`pytest.mark.needs`); where
 that is missing it is left out, and the last words of the run name it. Under `.ci/run`
@@ -26,14 +26,25 @@ def own_pids() -> tuple[str, ...]:
     return (OWN_PIDS[0], "--user", "--map-root-user", *OWN_PIDS[1:])
 
 
+def own_disk(folder: str, options: str) -> tuple[str, ...]:
+    """Run a command that finds an empty disk in this folder; nobody else sees it."""
+    as_root = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    mount = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
+    return ("unshare", "--mount", *as_root, "sh", "-c", mount, "sh", options, folder)
+
+
 def _works(argv: Sequence[str]) -> bool:
     if shutil.which(argv[0]) is None:
         return False
     return subprocess.run([*argv, "true"], capture_output=True, check=False).returncode == 0
 
 
-TOOLS = {"strace": ("strace", "-f", "-o", "/dev/null"), "pid namespaces": own_pids()}
-NOT_TO_BE_HAD = {"pid namespaces"}
+TOOLS = {
+    "strace": ("strace", "-f", "-o", "/dev/null"),
+    "pid namespaces": own_pids(),
+    "mounts": own_disk("/mnt", "size=1m"),
+}
+NOT_TO_BE_HAD = {"pid namespaces", "mounts"}
 """What no package brings: a container may forbid it to everybody in it."""
 
 
