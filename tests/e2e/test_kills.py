@@ -5,7 +5,6 @@ LLM_RECONCILE_NIGHT=1 makes it ten times as many trials.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from typing import Any, TypeVar
@@ -15,13 +14,14 @@ import pytest
 from waiting import eventually
 
 from e2e import machine
+from e2e.faults import NIGHT, Launcher
 from e2e.lab import ENDLESS, Lab
+from e2e.matrix import APPLY
 
 T = TypeVar("T")
 ROUNDS = 8
-TRIALS = 50 if os.environ.get("LLM_RECONCILE_NIGHT") else 5
-LONGEST_APPLY_S = 1.2
-"""About what an apply takes; moments up to it are tried."""
+TRIALS = 125 if NIGHT else 13
+"""1,000 kills in all; by day 104."""
 
 
 class Dice:
@@ -61,24 +61,29 @@ def alone(lab: Lab) -> None:
     assert len(machine.holders(lab.state / "gateway.lock")) == 1 + len(lab.nginx().workers)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600 if NIGHT else 600)
 @pytest.mark.parametrize("seed", range(ROUNDS))
-def test_killed_at_random_moments(fakes: Lab, seed: int) -> None:
-    dice = Dice(seed)
-    allow = ("--allow-destroy", "9")
+def test_killed_at_random_moments(fakes: Lab, commands: Launcher, seed: int) -> None:
+    """The reconciler in the middle of an apply, and in some rounds nginx's master between two."""
+    dice, longest = Dice(seed), 1.0
     # `d` may surge: two copies of it may live, of the others never.
     with machine.Twins(fakes.root, most={"d": 2}):
         for step in range(TRIALS):
             fakes.write(some_edit(dice, step), defaults={"drain": "1s", "grace": "2s"})
-            child = fakes.begin_apply(*allow)
-            time.sleep(dice.moment(0.15, LONGEST_APPLY_S))
-            child.kill()
-            fakes.end(child)
+            commands.begin(fakes, *APPLY)
+            time.sleep(dice.moment(0, longest))
+            commands.kill()
             if dice.one_of(True, False):
                 fakes.write(some_edit(dice, step), defaults={"drain": "1s", "grace": "2s"})
-            fakes.apply(*allow)
+            master = fakes.nginx().master
+            if master and dice.one_of(True, False, False, False):
+                machine.kill([master])
+            began = time.monotonic()
+            done = commands.run(fakes, *APPLY)
+            longest = time.monotonic() - began
+            assert done.code == 0, done.result.all
             alone(fakes)
-        assert fakes.apply().out.startswith("No changes.")
+        assert commands.run(fakes, *APPLY).result.out.startswith("No changes.")
     for name in fakes.pids():
         assert fakes.complete(name).status == 200
 
