@@ -16,8 +16,7 @@ from hub_server import HubServer, hub_server
 from waiting import eventually
 
 from e2e import machine
-from e2e.conftest import engine_of
-from e2e.lab import Lab
+from e2e.lab import Lab, engine_of
 from e2e.trace import traced
 from reconciler.cli.main import app
 
