@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from reconciler.core.capacity import weights_of
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.observed import (
     FileStatus,
@@ -67,7 +68,8 @@ def observe(
     servers = observe_servers(drivers)
     files = observe_files(desired, drivers, servers, only)
     memory = drivers.machine.memory()
-    running = set() if anew else {(server.instance, server.spec) for server in servers}
+    staying = () if anew else (one for one in servers if one.phase is not Phase.STOPPING)
+    running = {(server.instance, server.spec) for server in staying}
     gateway = drivers.gateway.observe()
     wanted = desired.gateway.nginx if desired.gateway else "auto"
     nginx, nginx_reason = drivers.gateway.locate(wanted)
@@ -83,7 +85,7 @@ def observe(
         journal=drivers.state.read(),
         deaths=drivers.runtime.deaths(servers),
         disk_free_bytes=drivers.files.disk_free(),
-        memory=replace(memory, gpus=_cards(desired, drivers, files, memory.ram_bytes, running)),
+        memory=replace(memory, gpus=_cards(desired, drivers, files, memory.usable_bytes, running)),
         templates=drivers.templates,
     )
 
@@ -94,18 +96,16 @@ def _cards(
     files: Mapping[ModelName, ObservedFiles],
     ram_bytes: int,
     running: Set[tuple[InstanceName, SpecHash]],
-) -> tuple[ObservedGpu, ...]:
+) -> tuple[ObservedGpu, ...] | None:
     """The graphics cards, where they matter: something is to start, and the RAM cannot hold all.
 
     Their drivers can be slow to answer, or broken: a stop must never hang on them.
     """
     wanted = resolve(desired, files)
-    weights = 0
-    for one in wanted:
-        known = files[one.model_name].size if one.model_name in files else 0
-        weights += known or one.model.quants.get(one.model.quant or "", 0)
+    unseen = ObservedFiles(FileStatus.UNKNOWN)
+    weights = sum(weights_of(one.model, files.get(one.model_name, unseen)) for one in wanted)
     is_due = any((one.name, one.spec.hash) not in running for one in wanted)
-    return drivers.gpus.cards() if is_due and weights > ram_bytes else ()
+    return drivers.gpus.cards() if is_due and weights > ram_bytes else None
 
 
 def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:

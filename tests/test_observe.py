@@ -104,8 +104,24 @@ def test_what_runs_as_wanted_needs_no_card_until_it_is_started_anew(world: FakeW
     state = desired(LARGE)
     (wanted,) = resolve(state, observe(state, world.drivers).files)
     world.runtime.start(replace(make_launch("far"), spec_hash=wanted.spec.hash))
-    assert observe(state, world.drivers).memory.gpus == ()
+    assert observe(state, world.drivers).memory.gpus is None
     assert observe(state, world.drivers, anew=True).memory.gpus == world.gpus.found
+
+
+def test_what_is_stopping_will_be_started_anew(world: FakeWorld) -> None:
+    world.gpus.found = (ObservedGpu("H100", 80),)
+    state = desired(LARGE)
+    (wanted,) = resolve(state, observe(state, world.drivers).files)
+    world.runtime.behaviours["far"] = Behaviour(ends_s=60)
+    ref = world.runtime.start(replace(make_launch("far"), spec_hash=wanted.spec.hash))
+    world.runtime.signal_stop(ref, InstanceName("far"), "a")
+    assert observe(state, world.drivers).memory.gpus == world.gpus.found
+
+
+def test_a_cgroup_that_cannot_hold_it_asks_for_the_cards_too(world: FakeWorld) -> None:
+    world.gpus.found = (ObservedGpu("H100", 80),)
+    world.machine.found = ObservedMemory(ram_bytes=2**60, limit_bytes=2**30)
+    assert observe(desired(LARGE), world.drivers).memory.gpus == world.gpus.found
 
 
 def test_of_other_models_nothing_is_looked_at(world: FakeWorld) -> None:

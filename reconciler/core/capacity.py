@@ -31,9 +31,10 @@ def weights_of(model: Model, files: ObservedFiles) -> int:
 
 def capacity_of(memory: ObservedMemory) -> int | None:
     """The most bytes of weights that the machine can hold; None where that cannot be told."""
-    cards = [gpu.memory_bytes for gpu in memory.gpus]
-    known = [count for count in cards if count is not None]
-    if not memory.ram_bytes or len(known) < len(cards):
+    if not memory.ram_bytes or memory.gpus is None:
+        return None
+    known = [gpu.memory_bytes for gpu in memory.gpus if gpu.memory_bytes is not None]
+    if len(known) < len(memory.gpus):
         return None
     return memory.usable_bytes + memory.swap_bytes + sum(known)
 
@@ -45,6 +46,8 @@ def memory_text(memory: ObservedMemory) -> str:
         said += " (the limit of its cgroup)"
     if memory.swap_bytes:
         said += f", {human_bytes(memory.swap_bytes)} of swap"
+    if memory.gpus is None:
+        return said
     if not memory.gpus:
         return f"{said} and no GPU"
     count = f"{len(memory.gpus)} GPUs" if len(memory.gpus) > 1 else "a GPU"

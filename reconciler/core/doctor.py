@@ -133,7 +133,7 @@ def _engine(facts: Facts) -> Iterator[Check]:
 
 
 def _gpu(facts: Facts) -> Iterator[Check]:
-    cards, devices = facts.memory.gpus, facts.engine_nature.devices
+    cards, devices = facts.memory.gpus or (), facts.engine_nature.devices
     if facts.barred_devices:
         hint = "add this user to the groups that own them (`render`, `video`), then log in anew"
         said = f"no right to use {', '.join(facts.barred_devices)}"

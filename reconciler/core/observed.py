@@ -219,7 +219,8 @@ class ObservedMemory:
     swap_bytes: int = 0
     limit_bytes: int | None = None
     """The most that our cgroup may have, if that is limited."""
-    gpus: tuple[ObservedGpu, ...] = ()
+    gpus: tuple[ObservedGpu, ...] | None = None
+    """None: nobody asked for them, so that there may be some."""
 
     @property
     def usable_bytes(self) -> int:

@@ -23,7 +23,7 @@ from reconciler.core.present import plan_text, plan_values
 from reconciler.core.words import ModelName
 
 GIB = 2**30
-BARE = ObservedMemory(ram_bytes=24 * GIB)
+BARE = ObservedMemory(ram_bytes=24 * GIB, gpus=())
 CARD = ObservedGpu("H100", 80 * GIB)
 SILENT = ObservedGpu("GB10", None)
 MODERN = replace(ENGINE, flags={**ENGINE.flags, "load-mode": "--load-mode"})
@@ -33,7 +33,8 @@ FAR = {"source": {"repo": "org/far"}, "quant": "Q4"}
 @pytest.mark.parametrize(
     ("memory", "capacity", "said"),
     [
-        (ObservedMemory(), None, "0 B of RAM and no GPU"),
+        (ObservedMemory(), None, "0 B of RAM"),
+        (replace(BARE, gpus=None), None, "24.0 GiB of RAM"),
         (BARE, 24 * GIB, "24.0 GiB of RAM and no GPU"),
         (replace(BARE, limit_bytes=2**63), 24 * GIB, "24.0 GiB of RAM and no GPU"),
         (
@@ -149,6 +150,7 @@ def test_weights_that_must_be_held_cannot_stay_on_disk(args: dict[str, Any]) -> 
     ("memory", "fields"),
     [
         (replace(BARE, gpus=(SILENT,)), {}),
+        (replace(BARE, gpus=None), {}),
         (ObservedMemory(), {}),
         (BARE, {"args": {"rpc": "far:50052"}}),
     ],

@@ -36,7 +36,7 @@ OK, WARN, BAD = Mark.OK, Mark.WARN, Mark.BAD
 GIB = 2**30
 LLAMA = ObservedEngine(EngineKind.LLAMA_SERVER, ("/bin/llama-server",))
 CARD = ObservedGpu("H100", 80 * GIB)
-MEMORY = ObservedMemory(ram_bytes=64 * GIB, available_bytes=60 * GIB)
+MEMORY = ObservedMemory(ram_bytes=64 * GIB, available_bytes=60 * GIB, gpus=())
 GOOD = Facts(
     python="3.12.1",
     kernel="6.1.0",
