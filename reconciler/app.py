@@ -35,6 +35,7 @@ from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.ports import TcpPorts
 from reconciler.drivers.probes import HttpProber
 from reconciler.drivers.processes import ServerProcesses
+from reconciler.drivers.secrets import SecretFiles
 from reconciler.drivers.state import StateFolder, state_folder
 from reconciler.drivers.templates import load_templates
 from reconciler.errors import Diagnostic, UsageError
@@ -80,6 +81,7 @@ class Workspace:
             prober=HttpProber(),
             files=ModelFiles(str(self.root), store, hub),
             gateway=NginxGateway(self.site),
+            secrets=SecretFiles(str(self.root), clock),
             ports=TcpPorts(),
             engines=EngineFinder(cache_folder(self.environment), str(self.root)),
             state=state,

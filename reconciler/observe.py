@@ -14,6 +14,7 @@ from reconciler.core.capacity import weights_of
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.observed import (
     FileStatus,
+    GatewaySecrets,
     ObservedFiles,
     ObservedGateway,
     ObservedGpu,
@@ -87,6 +88,7 @@ def observe(
         disk_free_bytes=drivers.files.disk_free(),
         memory=replace(memory, gpus=_cards(desired, drivers, files, memory.usable_bytes, running)),
         templates=drivers.templates,
+        secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
     )
 
 

@@ -82,12 +82,18 @@ def parse_text(value: str) -> str:
 def parse_path(value: str) -> str:
     """Check a path: absolute, or staying inside the root."""
     parse_command(value)
+    if _leaves_root(value):
+        raise ValueError("the path leaves the root; write it from / on if that is meant")
+    return value
+
+
+def _leaves_root(value: str) -> bool:
     depth = 0
     for part in () if value.startswith("/") else value.split("/"):
         depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
         if depth < 0:
-            raise ValueError("the path leaves the root; write it from / on if that is meant")
-    return value
+            return True
+    return False
 
 
 def parse_command(value: str) -> str:
@@ -101,7 +107,9 @@ def parse_inner_path(value: str) -> str:
     """Check a path that has to stay inside the root."""
     if value.startswith("/"):
         raise ValueError("must be a path inside the root, not one from / on")
-    return parse_path(value)
+    if _leaves_root(parse_command(value)):
+        raise ValueError("must be a path inside the root")
+    return value
 
 
 def parse_label(value: str) -> str:
@@ -264,7 +272,7 @@ class Gateway(_Base):
     @property
     def url(self) -> str:
         """The address as a client writes it."""
-        return f"http://{self.listen}"
+        return f"{'https' if self.tls else 'http'}://{self.listen}"
 
 
 class Source(_Base):

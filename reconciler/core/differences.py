@@ -1,16 +1,19 @@
-"""What differs between a running server and the one that is wanted, field by field, for people.
+"""What differs between what runs and what is wanted, field by field, for people.
 
-In: an observed server, the wanted spec. Out: `Detail`s. Only for show: whether a server is
-replaced is decided by the spec hash alone. Secrets are masked here, once.
+In: an observed server and the wanted spec, or the outlines of two gateway configurations. Out:
+`Detail`s. Only for show: whether a server is replaced is decided by the spec hash alone, whether
+nginx is reloaded by the generation. Secrets are masked here, once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from reconciler.core.desired import Model
 from reconciler.core.engine import Flag, LaunchSpec, flag_name, masked, user_flags_of
 from reconciler.core.observed import ObservedServer
+from reconciler.core.outline import KeyOutline, Outline, stuck_addresses
 from reconciler.core.plan import Detail
 from reconciler.core.resolve import tcp_port
 
@@ -71,3 +74,54 @@ def _entry(model: Model, flag: Flag) -> tuple[str, str]:
                 return f"{section}.{key}", "false"
     # A flag that was taken out of the file: `params` is where most of them live.
     return f"params.{flag.name.replace('-', '_')}", str(flag)
+
+
+def configuration(before: Outline | None, after: Outline) -> tuple[str, tuple[Detail, ...]]:
+    """Which parts of the gateway's configuration changed, and how, as far as people ask.
+
+    Without an outline of what runs, all that is known is that it is another one.
+    """
+    if before is None:
+        return "its configuration changed", ()
+    changed = {
+        "keys": before.keys != after.keys,
+        "certificate": before.certificate != after.certificate,
+        "configuration": (before.listens, before.rest) != (after.listens, after.rest),
+    }
+    parts = [part for part, differs in changed.items() if differs] or ["configuration"]
+    moved = [
+        Detail(f"listen.{other.rpartition(':')[2]}", one, other, forces_restart=True)
+        for one, other in stuck_addresses(before.listens, after.listens)
+    ]
+    details = (*moved, *_keys(before.keys, after.keys), *_certificate(before, after))
+    listed = ", ".join(parts[:-1])
+    return f"its {listed}{' and ' if listed else ''}{parts[-1]} changed", details
+
+
+def _keys(
+    before: Mapping[str, KeyOutline] | None, after: Mapping[str, KeyOutline] | None
+) -> list[Detail]:
+    """Whether any key is asked for, and the keys that come, go or change."""
+    details = []
+    if (before is None) != (after is None):
+        words = ("not asked for", "asked for")
+        details.append(Detail("keys", *(words if before is None else reversed(words))))
+    old, new = before or {}, after or {}
+    for name in sorted(old.keys() | new.keys()):
+        one, other = old.get(name), new.get(name)
+        if one != other:
+            will = other.scope if other else None
+            if one and other and one.mark != other.mark:
+                will = f"{will}, another key"
+            details.append(Detail(f"keys.{name}", one.scope if one else None, will))
+    return details
+
+
+def _certificate(before: Outline, after: Outline) -> list[Detail]:
+    if before.certificate == after.certificate:
+        return []
+    return [Detail("tls", _validity(before), _validity(after))]
+
+
+def _validity(outline: Outline) -> str | None:
+    return f"certificate until {outline.valid_until}" if outline.certificate else None

@@ -1,6 +1,6 @@
 """The gateway's configuration as text: which names, ports and sockets nginx serves.
 
-In: the desired state, the site, the templates' texts. Out: `RenderedGateway`.
+In: the desired state, the site, what the secrets allow, the templates. Out: `RenderedGateway`.
 Routes depend on desired state only, never on phase: a restart or replacement renders nothing new.
 Every value is checked for the place it goes to; nothing here reads a file or asks nginx.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import walk_tb
 from typing import NamedTuple
 
@@ -23,7 +23,10 @@ from jinja2 import (
 )
 from jinja2.sandbox import SandboxedEnvironment
 
-from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model
+from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model, Tls
+from reconciler.core.keys import KEY_NAME, known_scope
+from reconciler.core.observed import GatewaySecrets
+from reconciler.core.outline import OUTLINE_FILE, KeyOutline, Outline, outline_text
 from reconciler.core.plan import RenderedGateway
 from reconciler.core.site import SLOTS, Site
 from reconciler.core.words import Generation, InstanceName, ModelName, ModelState
@@ -53,8 +56,11 @@ ROUTED_PATHS = (
 ROUTED_BODY_MEGABYTES = 64
 """Largest body whose `model` is looked for; /api/MODEL/ and the models' ports take any size."""
 
+NO_SECRETS = GatewaySecrets()
+
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _LISTEN = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f\"'\\$;{}:]")
 
 
@@ -81,6 +87,28 @@ class GatewayModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedKey:
+    """A key that opens the gateway."""
+
+    name: str
+    digest: str
+    models: tuple[str, ...] | None
+    """The names of the models that it may use; None: all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """TLS on all of the gateway's addresses."""
+
+    cert: str
+    key: str
+    """Both are read by nginx itself, where the user keeps them."""
+    digest: str
+    """Of their content: another certificate is another configuration, and so a reload."""
+    valid_until: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayView:
     """Everything that the templates may speak of."""
 
@@ -95,6 +123,9 @@ class GatewayView:
     control_socket: str
     live_file: str
     """What is known of the instances beyond their phase, as JSON; it need not be there."""
+    keys: tuple[ServedKey, ...] | None
+    """None: everybody who can reach it may use it."""
+    tls: Encryption | None
 
     @property
     def host(self) -> str:
@@ -111,6 +142,12 @@ class GatewayView:
         """The models with a port of their own."""
         return tuple(model for model in self.routed if model.port is not None)
 
+    @property
+    def listens(self) -> tuple[str, ...]:
+        """All addresses, sorted."""
+        own = (f"{self.host}:{model.port}" for model in self.listeners)
+        return tuple(sorted((self.listen, *own)))
+
 
 def live_file(site: Site) -> str:
     """What is known of the instances beyond their phase, for /api/models."""
@@ -125,11 +162,22 @@ def instance_names(name: str, model: Model) -> tuple[InstanceName, ...]:
     return (InstanceName(name), *further)[: model.replicas]
 
 
-def gateway_view(desired: DesiredState, site: Site, without_ports: frozenset[int]) -> GatewayView:
-    """What the gateway shall serve; the ports in `without_ports` are a stranger's, left out."""
+def gateway_view(
+    desired: DesiredState,
+    site: Site,
+    without_ports: frozenset[int],
+    secrets: GatewaySecrets = NO_SECRETS,
+) -> GatewayView:
+    """What the gateway shall serve; the ports in `without_ports` are a stranger's, left out.
+
+    Raises:
+        GatewayError: the secrets that the desired state names cannot be used.
+    """
     gateway = desired.gateway
     if gateway is None:
         raise ValueError("`gateway: false` has no view")
+    if secrets.problem:
+        raise GatewayError(secrets.problem, retryable=False)
     names = (*LOOPBACK_NAMES, gateway.host, *gateway.server_names)
     models = []
     for name, model in sorted(desired.models.items()):
@@ -155,7 +203,24 @@ def gateway_view(desired: DesiredState, site: Site, without_ports: frozenset[int
         sockets=site.sockets,
         control_socket=site.control_socket,
         live_file=live_file(site),
+        keys=_keys(desired, secrets) if gateway.keys_file else None,
+        tls=_encryption(gateway.tls, site, secrets) if gateway.tls else None,
     )
+
+
+def _keys(desired: DesiredState, secrets: GatewaySecrets) -> tuple[ServedKey, ...]:
+    """In the order of their names: that of the lines is no matter."""
+    if not secrets.keys:
+        raise GatewayError("gateway.keys_file was not read", retryable=False)
+    keys = sorted(secrets.keys, key=lambda key: key.name)
+    return tuple(ServedKey(key.name, key.digest, known_scope(key, desired.models)) for key in keys)
+
+
+def _encryption(tls: Tls, site: Site, secrets: GatewaySecrets) -> Encryption:
+    if not secrets.certificate:
+        raise GatewayError("gateway.tls was not read", retryable=False)
+    cert, key = f"{site.root}/{tls.cert}", f"{site.root}/{tls.key}"
+    return Encryption(cert, key, secrets.certificate, secrets.valid_until)
 
 
 def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedGateway:
@@ -192,9 +257,43 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
     digest = hashlib.sha256()
     for name, text in sorted(texts.items()):
         digest.update(f"{name}\0{text}\0".encode())
+    if view.tls:
+        # In no text: nginx reads the files itself, when it is reloaded.
+        digest.update(view.tls.digest.encode())
     generation = Generation(digest.hexdigest()[:12])
+    _require_protection(view, texts[MAIN_TEMPLATE.removesuffix(".j2")])
+    outline = _outline(view, templates)
     files = {name: text.replace(PLACEHOLDER, generation) for name, text in texts.items()}
-    return RenderedGateway(generation, files)
+    return RenderedGateway(generation, files | {OUTLINE_FILE: outline_text(outline)}, outline)
+
+
+def _require_protection(view: GatewayView, text: str) -> None:
+    """A root's own template may be older than keys and TLS; what it leaves out is not there."""
+    missing = [key.name for key in view.keys or () if key.digest not in text]
+    if missing or (view.tls and view.tls.key not in text):
+        what = "gateway.keys_file" if missing else "gateway.tls"
+        raise GatewayError(
+            f"the root's own templates/{MAIN_TEMPLATE} does nothing with {what}: "
+            "take over what the shipped one does, or remove it to use that one",
+            retryable=False,
+        )
+
+
+def _outline(view: GatewayView, templates: Mapping[str, str]) -> Outline:
+    rest = repr((replace(view, keys=None, tls=None), sorted(templates.items())))
+    keys = None if view.keys is None else {key.name: _key_outline(key) for key in view.keys}
+    return Outline(
+        listens=view.listens,
+        keys=keys,
+        certificate=view.tls.digest if view.tls else "",
+        valid_until=view.tls.valid_until if view.tls else "",
+        rest=hashlib.sha256(rest.encode()).hexdigest()[:12],
+    )
+
+
+def _key_outline(key: ServedKey) -> KeyOutline:
+    scope = "all models" if key.models is None else ", ".join(key.models) or "no model"
+    return KeyOutline(key.digest[:12], scope)
 
 
 def _source(name: str, templates: Mapping[str, str]) -> tuple[str, str, None] | None:
@@ -255,13 +354,27 @@ def _problems(view: GatewayView) -> Iterator[str]:
     for name in view.server_names:
         if not _HOST.fullmatch(name):
             yield f"{name!r} is not a Host name"
-    paths = [view.folder, view.sockets, view.control_socket]
+    yield from _model_problems(view)
+    for key in view.keys or ():
+        if not KEY_NAME.fullmatch(key.name) or not _SHA256.fullmatch(key.digest):
+            yield f"{key.name!r} is not a key's name, or its digest is none"
+    for path in _paths(view):
+        if _UNSAFE_IN_PATH.search(path) or not path.startswith("/"):
+            yield f"the path {path!r} holds a character that nginx's configuration cannot carry"
+
+
+def _model_problems(view: GatewayView) -> Iterator[str]:
     for model in view.models:
         if not MODEL_NAME.fullmatch(model.name) or model.name in RESERVED_NAMES:
             yield f"{model.name!r} is not a model's name"
         if any(PLACEHOLDER in alias for alias in model.aliases):
             yield f"model {model.name}: an alias must not contain {PLACEHOLDER}"
-        paths += [path for _, route, copies in model.instances for path in (route, *copies)]
-    for path in paths:
-        if _UNSAFE_IN_PATH.search(path) or not path.startswith("/"):
-            yield f"the path {path!r} holds a character that nginx's configuration cannot carry"
+
+
+def _paths(view: GatewayView) -> Iterator[str]:
+    yield from (view.folder, view.sockets, view.control_socket)
+    if view.tls:
+        yield from (view.tls.cert, view.tls.key)
+    for model in view.models:
+        for instance in model.instances:
+            yield from (instance.route, *instance.copies)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.core.keys import GatewayKey
+from reconciler.core.outline import Outline
 from reconciler.core.text import printable
 from reconciler.core.words import EngineKind, Generation, InstanceName, ModelName, Phase, SpecHash
 
@@ -60,6 +62,22 @@ class ObservedGateway:
     generation: Generation | None = None
     """What the running nginx answers for itself; None when it does not answer."""
     since: float = 0.0
+    outline: Outline | None = None
+    """What that generation is made of; None when that was not kept, or is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySecrets:
+    """What `gateway.keys_file` and `gateway.tls` hold, without the secrets themselves."""
+
+    keys: tuple[GatewayKey, ...] | None = None
+    """None: there is no `keys_file`."""
+    certificate: str = ""
+    """A digest over certificate and private key; empty: no `tls`."""
+    valid_until: str = ""
+    """The last day of the certificate, for people."""
+    problem: str = ""
+    """Why one of them cannot be used: then the gateway must not be set up with any of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +268,7 @@ class ObservedState:
     memory: ObservedMemory = ObservedMemory()
     templates: Mapping[str, str] = field(default_factory=dict)
     """The gateway's templates by file name."""
+    secrets: GatewaySecrets = GatewaySecrets()
 
     def last_exit(self, instance: InstanceName) -> LastExit | None:
         """How its last process that ended by itself did: seen by a run, or found afterwards."""

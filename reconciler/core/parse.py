@@ -29,11 +29,6 @@ from reconciler.core.yaml12 import (
 )
 from reconciler.errors import Diagnostic, Position
 
-_NOT_BUILT = {
-    "keys_file": "nothing would check the keys, everyone who can reach the port could use it",
-    "tls": "nothing would be encrypted",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
@@ -120,23 +115,12 @@ def _gateway(tree: MapNode, findings: Findings) -> Gateway | None:
         return Gateway()
     node = entry.value
     if isinstance(node, MapNode):
-        kept = {k: e for k, e in node.items.items() if not _is_not_built(k, e, findings)}
-        entry = replace(entry, value=replace(node, items=kept))
         return validate(Gateway, entry, plain(entry.value), findings) or Gateway()
     said = plain(node)
     if said is not None and not isinstance(said, bool):
         summary = f"`gateway`: expected a mapping, true or false, found {describe(node)}"
         findings.error(node.position, summary)
     return None if said is False else Gateway()
-
-
-def _is_not_built(key: str, entry: Entry, findings: Findings) -> bool:
-    if key not in _NOT_BUILT:
-        return False
-    if plain(entry.value) is not None:
-        summary = f"gateway.{key} is not available in version 0.1: {_NOT_BUILT[key]}"
-        findings.error(entry.key.position, summary, "remove it; keep the gateway on loopback")
-    return True
 
 
 def _refuse_renders(tree: MapNode, findings: Findings) -> None:

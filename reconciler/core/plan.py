@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from reconciler.core.engine import LaunchSpec
 from reconciler.core.observed import ObservedFile, ProcessRef
+from reconciler.core.outline import Outline
 from reconciler.core.words import Generation, InstanceName, ModelName, SpecHash
 from reconciler.errors import Diagnostic
 
@@ -151,6 +152,8 @@ class RenderedGateway:
 
     generation: Generation
     files: Mapping[str, str] = field(hash=False)
+    outline: Outline = field(default=Outline(), hash=False)
+    """What it is made of; it lies among the files too, to be read when this one runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,9 @@ class ApplyGateway:
     """The running master to reload; None: start one."""
     orphans: tuple[ProcessRef, ...]
     """Workers that a killed master left behind: they must end first, they hold the ports."""
+    restart_grace_s: float | None = None
+    """Stop `master`, once the new configuration has passed its test, and start anew: how long
+    running requests may take to finish. None: a reload will do."""
 
 
 @dataclass(frozen=True, slots=True)

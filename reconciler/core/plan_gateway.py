@@ -8,16 +8,19 @@ is left out of them, so that it does not take the gateway from all the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from reconciler.core import differences
 from reconciler.core.desired import DesiredState, Gateway
 from reconciler.core.draft import Draft
 from reconciler.core.gateway import gateway_view, render_gateway
 from reconciler.core.observed import ObservedState
+from reconciler.core.outline import stuck_addresses
 from reconciler.core.plan import (
     Action,
     ApplyGateway,
     Change,
+    Detail,
     RenderedGateway,
     ResourceType,
     StopGateway,
@@ -49,7 +52,8 @@ def wanted_gateway(
         return None
     strangers = {port for port, holder in observed.ports.items() if holder.owner is None}
     try:
-        view = gateway_view(desired, site, frozenset(strangers | staying.keys()))
+        without = frozenset(strangers | staying.keys())
+        view = gateway_view(desired, site, without, observed.secrets)
         rendered = render_gateway(view, observed.templates)
     except GatewayError as error:
         return WantedGateway(None, error.message)
@@ -81,7 +85,7 @@ def plan_gateway(draft: Draft, wanted: WantedGateway | None, observed: ObservedS
         # Their streams go through it: each server drains while nginx still stands.
         return _stop(draft, observed, "`gateway: false`", draft.stops.values())
     if wanted.rendered is None or wanted.blocked:
-        _say(draft, Action.NO_OP, "keeps serving" if running else "not running", wanted.blocked)
+        _say(draft, Action.NO_OP, "keeps serving" if running else "not running", (), wanted.blocked)
     elif observed.gateway.master and observed.gateway.generation == wanted.rendered.generation:
         _say(draft, Action.NO_OP, "serves this configuration")
     else:
@@ -91,7 +95,7 @@ def plan_gateway(draft: Draft, wanted: WantedGateway | None, observed: ObservedS
 
 def _plan_apply(draft: Draft, rendered: RenderedGateway, observed: ObservedState) -> None:
     seen = observed.gateway
-    action, reason = Action.UPDATE, "its configuration changed"
+    action, reason = Action.UPDATE, ""
     needs = {number for numbers in draft.port_stops.values() for number in numbers}
     master = seen.master
     if master is None:
@@ -103,9 +107,16 @@ def _plan_apply(draft: Draft, rendered: RenderedGateway, observed: ObservedState
         action, reason = Action.REPLACE, "nginx does not answer"
         needs.add(_stop(draft, observed, reason, ()))
         master = None
-    _say(draft, action, reason)
+    details: tuple[Detail, ...] = ()
+    restart: float | None = None
+    if action is Action.UPDATE:
+        reason, details = differences.configuration(seen.outline, rendered.outline)
+        if seen.outline and stuck_addresses(seen.outline.listens, rendered.outline.listens):
+            action, restart = Action.REPLACE, STOP_GRACE_S
+            reason = "one of its addresses cannot be changed by a reload"
+    _say(draft, action, reason, details)
     orphans = () if seen.master else seen.orphans
-    effect = ApplyGateway(rendered, observed.nginx, master, orphans)
+    effect = ApplyGateway(rendered, observed.nginx, master, orphans, restart)
     draft.step(GATEWAY_ADDRESS, effect, reason, needs)
 
 
@@ -114,10 +125,12 @@ def _stop(draft: Draft, observed: ObservedState, reason: str, needs: Iterable[in
     return draft.step(GATEWAY_ADDRESS, effect, reason, set(needs))
 
 
-def _say(draft: Draft, action: Action, reason: str, blocked: str = "") -> None:
-    obstacles = (blocked,) if blocked else ()
-    draft.changes.append(
-        Change(
-            GATEWAY_ADDRESS, ResourceType.GATEWAY, "gateway", action, reason, obstacles=obstacles
-        )
-    )
+def _say(
+    draft: Draft,
+    action: Action,
+    reason: str,
+    details: tuple[Detail, ...] = (),
+    blocked: str = "",
+) -> None:
+    change = Change(GATEWAY_ADDRESS, ResourceType.GATEWAY, "gateway", action, reason, details)
+    draft.changes.append(replace(change, obstacles=(blocked,) if blocked else ()))

@@ -9,7 +9,7 @@ replacement needs the new files first; a surge stops the old copy after the new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core import differences
@@ -19,6 +19,7 @@ from reconciler.core.decide import Decision
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.draft import Draft
 from reconciler.core.engine import owned_argv, user_argv
+from reconciler.core.keys import scope_warnings
 from reconciler.core.observed import FileStatus, ObservedFiles, ObservedServer, ObservedState
 from reconciler.core.obstacles import (
     Marks,
@@ -84,10 +85,17 @@ def make_plan(
     for case in cases:
         draft.changes.append(_plan_run(draft, case, site, observed, blocked, gateway_stop))
     changes = tuple(sorted(draft.changes, key=lambda change: (change.type, change.address)))
-    return Plan(site.desired, changes, tuple(draft.steps), _warnings(cases, blocked, observed))
+    warnings = (*_scope_warnings(desired, observed), *_memory_warnings(cases, blocked, observed))
+    return Plan(site.desired, changes, tuple(draft.steps), warnings)
 
 
-def _warnings(
+def _scope_warnings(desired: DesiredState, observed: ObservedState) -> Iterator[Diagnostic]:
+    keys_file = desired.gateway and desired.gateway.keys_file
+    if keys_file:
+        yield from scope_warnings(keys_file, observed.secrets.keys or (), desired.models)
+
+
+def _memory_warnings(
     cases: Sequence[Case], blocked: Obstacles, observed: ObservedState
 ) -> tuple[Diagnostic, ...]:
     starting = [

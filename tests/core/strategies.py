@@ -68,7 +68,8 @@ def desired_states(draw: st.DrawFn, *, trouble: bool = False) -> DesiredState:
         for name, port in zip(names, ports, strict=False)
     }
     listen = draw(st.sampled_from((8888, ports[-1])))
-    return desired(whole, gateway=gateway and {"listen": f"127.0.0.1:{listen}"})
+    host = draw(st.sampled_from(("[::1]", "[::]")))
+    return desired(whole, gateway=gateway and {"listen": f"{host}:{listen}"})
 
 
 def any_world(state: DesiredState, luck: Luck, *, trouble: bool = False) -> World:
@@ -129,11 +130,13 @@ def _any_gateway(world: World, state: DesiredState, luck: Luck) -> None:
         world.gateway_ports.add(state.gateway.port)
     world.gateway_ports |= {port for port in PORTS if luck.pick(2) and not _is_taken(world, port)}
     answer: Generation | None = Generation("0" * 12)
+    outline = None
     if kind == 2 and state.gateway:
-        answer = rendered(state, world.observe(state)).generation
+        wanted = rendered(state, world.observe(state))
+        answer, outline = wanted.generation, wanted.outline
     if kind == 3:
         answer = None
-    world.gateway = ObservedGateway(world.new_ref(), (), answer)
+    world.gateway = ObservedGateway(world.new_ref(), (), answer, outline=outline)
     if kind == 4:
         world.lose_master()
 

@@ -21,6 +21,7 @@ from reconciler.core.gateway import (
     live_file,
     render_gateway,
 )
+from reconciler.core.outline import OUTLINE_FILE, read_outline
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, ModelName, ModelState
 from reconciler.drivers.templates import load_templates
@@ -152,7 +153,8 @@ def test_no_request_pays_for_the_number_of_models() -> None:
 def test_the_generation_stands_for_the_text() -> None:
     rendered = render_gateway(view(), TEMPLATES)
     assert len(rendered.generation) == 12
-    assert set(rendered.files) == {"nginx.conf", "router.js", "index.html"}
+    assert set(rendered.files) == {"nginx.conf", "router.js", "index.html", OUTLINE_FILE}
+    assert read_outline(rendered.files[OUTLINE_FILE]) == rendered.outline
     assert f'return 200 "{rendered.generation}"' in rendered.files["nginx.conf"]
     assert not any(PLACEHOLDER in text for text in rendered.files.values())
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from builders import ENGINE, TEMPLATES, files_of, ports_in
 
@@ -25,6 +26,7 @@ from reconciler.core.observed import (
     PortHolder,
     ProcessRef,
 )
+from reconciler.core.outline import stuck_addresses
 from reconciler.core.plan import (
     Action,
     ApplyGateway,
@@ -286,20 +288,24 @@ class World:
         require(effect.nginx, "no nginx")
         require(effect.master in {None, self.gateway.master}, "reloads a process that is not ours")
         require({*effect.orphans} <= {*self.gateway.orphans}, "ends processes that are not ours")
-        ports = ports_in(effect.rendered)
-        if effect.master is not None:
+        ports, rendered = ports_in(effect.rendered), effect.rendered
+        live: dict[str, Any] = {"generation": rendered.generation, "outline": rendered.outline}
+        if effect.master is not None and effect.restart_grace_s is None:
+            old = self.gateway.outline
+            stuck = stuck_addresses(old.listens, rendered.outline.listens) if old else []
+            require(not stuck, f"nginx: a reload cannot take {stuck}")
             yield
             self._require_free(ports)
-            self.gateway = replace(self.gateway, generation=effect.rendered.generation)
+            self.gateway = replace(self.gateway, **live)
             self.gateway_ports = ports
             return
-        require(self.gateway.master is None, "two nginx masters")
+        require(effect.master or self.gateway.master is None, "two nginx masters")
         self.gateway, self.gateway_ports = NO_GATEWAY, set()
         yield
         self._require_free(ports)
         self.gateway, self.gateway_ports = ObservedGateway(self.new_ref()), ports
         yield
-        self.gateway = replace(self.gateway, generation=effect.rendered.generation)
+        self.gateway = replace(self.gateway, **live)
 
     def _require_free(self, ports: set[int]) -> None:
         taken = {tcp_port(one.address) for one in self.servers.values()} | self.strangers

@@ -11,6 +11,7 @@ import http.client
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -28,7 +29,9 @@ from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName
 from reconciler.drivers import proc
+from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.nginx import NginxGateway
+from reconciler.drivers.secrets import SecretFiles
 from reconciler.drivers.templates import load_templates
 
 PATIENCE_S = 10.0
@@ -83,6 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         path = self.path.partition("?")[0]
         if path == "/health":
+            self.server.probes.append(str(self.headers))
             self._reply(self.server.health, {"status": "ok"})
             return
         if self.server.health == 503:
@@ -131,6 +135,8 @@ class Backend(ThreadingMixIn, UnixStreamServer):
         self.name = name
         self.health = 200
         self.seen: list[Seen] = []
+        self.probes: list[str] = []
+        """The headers of all questions to /health."""
         self.go_on = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -176,6 +182,8 @@ class Rig:
     ports: dict[str, int] = field(default_factory=dict)
     backends: dict[str, Backend] = field(default_factory=dict)
     cancel: threading.Event = field(default_factory=threading.Event)
+    trust: ssl.SSLContext | None = None
+    """With it, all questions go over TLS."""
 
     def desired(self, models: Mapping[str, Any], **gateway: object) -> DesiredState:
         whole = {name: {"source": {"path": "x.gguf"}, **each} for name, each in models.items()}
@@ -183,14 +191,18 @@ class Rig:
         return DesiredState.model_validate({"version": 1, "gateway": listen, "models": whole})
 
     def render(self, models: Mapping[str, Any], **gateway: object) -> RenderedGateway:
-        view = gateway_view(self.desired(models, **gateway), self.site, frozenset())
+        state = self.desired(models, **gateway)
+        assert state.gateway
+        secrets = SecretFiles(self.site.root, SystemClock()).read(state.gateway)
+        view = gateway_view(state, self.site, frozenset(), secrets)
         return render_gateway(view, load_templates(self.site.root))
 
-    def apply(self, rendered: RenderedGateway) -> ObservedGateway:
+    def apply(self, rendered: RenderedGateway, restart: float | None = None) -> ObservedGateway:
         now = self.gateway.observe()
         nginx, why = self.gateway.locate("auto")
         assert nginx, why
-        self.gateway.apply(ApplyGateway(rendered, nginx, now.master, now.orphans), self.cancel)
+        effect = ApplyGateway(rendered, nginx, now.master, now.orphans, restart)
+        self.gateway.apply(effect, self.cancel)
         after = self.gateway.observe()
         assert after.generation == rendered.generation
         return after
@@ -229,9 +241,7 @@ class Rig:
         """One request on a connection of its own. A body that is no text or bytes goes as JSON."""
         data = body if isinstance(body, str | bytes | None) else json.dumps(body)
         data = data.encode() if isinstance(data, str) else data
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", port or self.listen, timeout=PATIENCE_S
-        )
+        connection = self.connection(port)
         with contextlib.closing(connection):
             if chunked and data is not None:
                 parts = [data[at : at + 65536] for at in range(0, len(data), 65536)]
@@ -244,7 +254,9 @@ class Rig:
 
     def raw(self, text: str, *, port: int | None = None) -> int:
         """Send these very bytes; return the status."""
-        with socket.create_connection(("127.0.0.1", port or self.listen), PATIENCE_S) as connection:
+        with contextlib.closing(self.connection(port)) as opened:
+            opened.connect()
+            connection = opened.sock
             connection.sendall(text.encode())
             head = b""
             while b"\r\n" not in head and (part := connection.recv(4096)):
@@ -252,13 +264,23 @@ class Rig:
         return int(head.split(b" ")[1])
 
     def stream(
-        self, method: str, path: str, body: Any = None, *, port: int | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", port or self.listen, timeout=PATIENCE_S
-        )
-        connection.request(method, path, None if body is None else json.dumps(body))
+        connection = self.connection(port)
+        connection.request(method, path, None if body is None else json.dumps(body), headers or {})
         return connection, connection.getresponse()
+
+    def connection(self, port: int | None = None) -> http.client.HTTPConnection:
+        where = ("127.0.0.1", port or self.listen)
+        if self.trust:
+            return http.client.HTTPSConnection(*where, timeout=PATIENCE_S, context=self.trust)
+        return http.client.HTTPConnection(*where, timeout=PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -86,6 +86,20 @@ class GatewayContract:
         assert second.master == first.master
         assert second.generation == world.render("a", "b").generation != first.generation
 
+    def test_a_restart_takes_another_master(self, world: World) -> None:
+        first = self.apply(world, world.render("a"))
+        rendered = world.render("a", "b")
+        nginx, _ = world.driver.locate("auto")
+        effect = ApplyGateway(rendered, nginx, first.master, (), restart_grace_s=0.0)
+        world.driver.apply(effect, NEVER)
+        second = world.driver.observe()
+        assert second.master not in {None, first.master}
+        assert (second.generation, second.orphans) == (rendered.generation, ())
+
+    def test_what_runs_tells_what_it_is_made_of(self, world: World) -> None:
+        for rendered in (world.render("a"), world.render("a", "b")):
+            assert self.apply(world, rendered).outline == rendered.outline
+
     def test_a_bad_one_is_refused_and_the_good_one_serves_on(self, world: World) -> None:
         first = self.apply(world, world.render("a"))
         with pytest.raises(GatewayError, match="nginx reject"):

@@ -120,11 +120,10 @@ def test_a_body_of_ten_megabytes(world: Rig, place: str, chunked: bool) -> None:
     assert only(world, "alpha.a").seen[0].body == body.encode()
 
 
-def test_a_body_too_large_to_be_routed_is_413(world: Rig) -> None:
+@pytest.mark.parametrize("path", ["/v1/completions", "/nope", "/api/nope", "/api/models", "/"])
+def test_a_body_too_large_to_be_routed_is_413(world: Rig, path: str) -> None:
     with socket.create_connection(("127.0.0.1", world.listen), 10) as connection:
-        head = (
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
         connection.sendall(head.encode())
         reply = connection.recv(65536)
         while b"}}" not in reply:

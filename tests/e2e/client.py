@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -35,11 +36,22 @@ class Answer:
         return str(self.json["error"]["message"])
 
 
-def ask(port: int, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+def ask(
+    port: int,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    trust: ssl.SSLContext | None = None,
+) -> Answer:
+    """One question; over TLS with `trust`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    if trust:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=PATIENCE_S, context=trust
+        )
     with contextlib.closing(connection):
         text = None if body is None else json.dumps(body)
-        connection.request("GET" if body is None else "POST", path, text)
+        connection.request("GET" if body is None else "POST", path, text, headers or {})
         reply = connection.getresponse()
         headers = {name.lower(): value for name, value in reply.getheaders()}
         return Answer(reply.status, headers, reply.read())

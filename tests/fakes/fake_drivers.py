@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
 
-from reconciler.core.desired import Model
+from reconciler.core.desired import Gateway, Model
 from reconciler.core.observed import (
     FileStatus,
+    GatewaySecrets,
     Journal,
     ObservedEngine,
     ObservedFiles,
@@ -88,7 +89,10 @@ class FakeGateway:
         if self.running.generation != effect.rendered.generation:
             self.reloads += self.running.master is not None
         master = self.running.master or ProcessRef(50, 1)
-        self.running = ObservedGateway(master, (), effect.rendered.generation, 1000.0)
+        if effect.restart_grace_s is not None:
+            master = ProcessRef(master.pid + 1, 1)
+        rendered = effect.rendered
+        self.running = ObservedGateway(master, (), rendered.generation, 1000.0, rendered.outline)
 
     def stop(self, effect: StopGateway, cancel: Cancel) -> None:
         if self.fault:
@@ -121,6 +125,16 @@ class FakeGpus:
 
     def memory_by_pid(self) -> Mapping[int, int]:
         return self.memory
+
+
+class FakeSecrets:
+    """The `Secrets` of a test."""
+
+    def __init__(self) -> None:
+        self.found = GatewaySecrets()
+
+    def read(self, gateway: Gateway) -> GatewaySecrets:
+        return self.found
 
 
 class FakePorts:
@@ -195,6 +209,7 @@ class FakeWorld:
     clock: FakeClock = field(default_factory=FakeClock)
     files: FakeFiles = field(default_factory=FakeFiles)
     gateway: FakeGateway = field(default_factory=FakeGateway)
+    secrets: FakeSecrets = field(default_factory=FakeSecrets)
     ports: FakePorts = field(default_factory=FakePorts)
     engines: FakeEngines = field(default_factory=FakeEngines)
     state: FakeState = field(default_factory=FakeState)
@@ -214,6 +229,7 @@ class FakeWorld:
             prober=self.prober,
             files=self.files,
             gateway=self.gateway,
+            secrets=self.secrets,
             ports=self.ports,
             engines=self.engines,
             state=self.state,

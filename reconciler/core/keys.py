@@ -1,0 +1,124 @@
+"""The gateway's keys file as values: who may use which models.
+
+In: the bytes of `gateway.keys_file`, one `name:key[:model,model...]` a line. Out: `GatewayKey`s,
+which know a key by its sha256 only; or GatewayError, each mistake at file:line.
+The keys themselves go no further than this module. No message repeats a word of the file: where
+somebody mixed up the order, any of them may be the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.core.desired import Model
+from reconciler.core.findings import nearest
+from reconciler.errors import Diagnostic, GatewayError, Position, Severity
+
+SHORTEST_KEY, LONGEST_KEY = 8, 256
+"""Characters; nginx takes 8 KiB as one header line."""
+FORM = "write NAME:KEY or NAME:KEY:MODEL,MODEL"
+
+KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+_KEY = re.compile(rf"[!-9;-~]{{{SHORTEST_KEY},{LONGEST_KEY}}}")
+"""Printable ASCII; the colon separates."""
+_SCOPE = re.compile(r"[^\s,]+(?:,[^\s,]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKey:
+    """One key: whose it is and what it may be used for."""
+
+    name: str
+    """What the access log and plans call it."""
+    digest: str
+    """sha256 of the key, in hex."""
+    models: tuple[str, ...] | None = None
+    """The models that it may use, by name or alias as written; None: all of them."""
+    line: int = 0
+    column: int = 0
+    """Where the first of `models` stands."""
+
+
+def parse_keys(file: str, content: bytes) -> tuple[GatewayKey, ...]:
+    """Read a keys file; `file` is what messages call it.
+
+    Spaces at a line's ends, CRLF, a byte order mark, blank lines and `#` lines do not matter.
+
+    Raises:
+        GatewayError: with all mistakes, or because it holds no key at all.
+    """
+    keys: list[GatewayKey] = []
+    problems: list[str] = []
+    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        try:
+            text = raw.decode()
+            if text.strip() and not text.lstrip().startswith("#"):
+                keys.append(_key(text, line, keys))
+        except UnicodeDecodeError:
+            problems.append(f"{file}:{line}: this is not UTF-8 text")
+        except ValueError as error:
+            problems.append(f"{file}:{line}: {error}")
+    if not keys and not problems:
+        problems = [f"{file} holds no key: {FORM}, one a line"]
+    if problems:
+        raise GatewayError("; ".join(problems), retryable=False)
+    return tuple(keys)
+
+
+def _key(text: str, line: int, before: Iterable[GatewayKey]) -> GatewayKey:
+    name, colon, rest = text.strip().partition(":")
+    key, scoped, scope = rest.partition(":")
+    if not colon:
+        raise ValueError(FORM)
+    if not KEY_NAME.fullmatch(name):
+        said = "before the first colon stands the name: 1 to 63 letters, digits, `.`, `_`, `@`, `-`"
+        raise ValueError(said)
+    if not _KEY.fullmatch(key):
+        length = f"{SHORTEST_KEY} to {LONGEST_KEY}"
+        said = f"the key has to be {length} printable ASCII characters, no spaces or colons"
+        raise ValueError(said)
+    if scoped and not _SCOPE.fullmatch(scope):
+        raise ValueError("after the second colon stand models, separated by commas without spaces")
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    for other in before:
+        if other.name == name:
+            raise ValueError(f"the name is that of line {other.line} too")
+        if other.digest == digest:
+            raise ValueError(f"the key is that of line {other.line} too")
+    column = len(text.rstrip()) - len(scope) + 1
+    return GatewayKey(name, digest, tuple(scope.split(",")) if scoped else None, line, column)
+
+
+def known_scope(key: GatewayKey, models: Mapping[str, Model]) -> tuple[str, ...] | None:
+    """The names of the models that a key may use, sorted; None: all. An alias is its model.
+
+    What no model is called is left out: it allows nothing here, but perhaps on another machine.
+    """
+    if key.models is None:
+        return None
+    owners = _owners(models)
+    return tuple(sorted({owners[model] for model in key.models if model in owners}))
+
+
+def scope_warnings(
+    file: str, keys: Iterable[GatewayKey], models: Mapping[str, Model]
+) -> Iterator[Diagnostic]:
+    """The places where a key names a model that is not in the desired file."""
+    owners = _owners(models)
+    for key in keys:
+        column = key.column
+        for model in key.models or ():
+            if model not in owners:
+                said = "a key is for a model that is not in the desired file"
+                said += nearest(model, owners)
+                yield Diagnostic(Severity.WARNING, said, Position(file, key.line, column))
+            column += len(model) + 1
+
+
+def _owners(models: Mapping[str, Model]) -> dict[str, str]:
+    """Name or alias -> name."""
+    aliases = {alias: name for name, model in models.items() for alias in model.aliases}
+    return aliases | {name: name for name in models}
