@@ -6,6 +6,7 @@ names that the examples ask for. Out: what each command printed. Nothing is rewr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -72,7 +73,7 @@ class Trial:
     """The ports that the example names, and the free ones in their place."""
 
     def __post_init__(self) -> None:
-        not_ours = shutil.ignore_patterns("models", "run", "logs")
+        not_ours = shutil.ignore_patterns("models", "run", "logs", "secrets", "tls")
         shutil.copytree(EXAMPLES, self.base / "examples", ignore=not_ours)
         # The quickstart makes its tiny model by the tests' recipe.
         (self.base / "tests").symlink_to(EXAMPLES.parent / "tests")
@@ -250,6 +251,21 @@ def test_replicas(attempt: Try) -> None:
     assert change.count("params.temp: 0.7 -> 0.2") == 3
     assert change.count("+/- instance.qwen") == 3
     assert len(said["llm-reconcile logs 'qwen[2]' -n 3"].splitlines()) == 3
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.needs("curl")
+def test_keys_and_tls(attempt: Try) -> None:
+    said = attempt("05-keys-and-tls").run_readme()
+    asked = [json.loads(text) for line, text in said.items() if line.startswith("curl")]
+    refused, allowed, out = asked
+    assert [one["id"] for one in allowed["data"]] == ["qwen"]
+    for answer in (refused, out):
+        assert answer["error"]["code"] == "invalid_api_key"
+    change = next(text for line, text in said.items() if line.startswith("sed -i"))
+    assert "keys.bob: qwen -> (none)" in change
+    assert "Gateway: reload." in change
+    assert "0 to add, 0 to change, 0 to replace, 0 to remove, 2 unchanged" in change
 
 
 def test_no_gateway(attempt: Try) -> None:
