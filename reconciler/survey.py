@@ -55,6 +55,7 @@ def survey(file: Path | None, root: Path | None, environment: Mapping[str, str])
     finder = EngineFinder(cache_folder(environment), here)
     engine = finder.find(desired.engine.kind, desired.engine.command)
     nginx = desired.gateway.nginx if desired.gateway else "auto"
+    tls = bool(desired.gateway and desired.gateway.tls)
     site = Site(root=str(here), state="", desired="")
     store = site.path(desired.store) if place.root else None
     return Facts(
@@ -63,7 +64,7 @@ def survey(file: Path | None, root: Path | None, environment: Mapping[str, str])
         has_pidfd=machine.has_pidfd(),
         engine=engine,
         engine_nature=finder.nature(engine) if engine.kind else EngineNature(),
-        nginx=nginx_nature(*NginxGateway(site).locate(nginx)),
+        nginx=nginx_nature(*NginxGateway(site).locate(nginx), tls=tls),
         memory=replace(machine.memory(), gpus=gpus.cards()),
         barred_devices=gpus.barred(),
         limits=machine.limits(),

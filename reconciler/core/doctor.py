@@ -39,6 +39,8 @@ LACKS = {
     "js_shared_dict_zone": "njs 0.8: it remembers for a second which servers are ready",
     "keepalive_min_timeout": "nginx 1.27.4: it lets a reload fail no request",
     "keepalive 0": "a newer nginx: it lets a replaced server be seen at once",
+    "http2 on": "nginx 1.25.1 with ssl: many requests of a client share a connection",
+    "ssl_object_cache_inheritable": "nginx 1.27.4: it lets a new certificate be seen",
 }
 """Directives of the gateway that a system's nginx may lack -> what they need, what they are for."""
 

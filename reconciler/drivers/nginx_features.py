@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.core.facts import NginxNature
@@ -18,25 +18,45 @@ from reconciler.drivers.programs import ask
 
 ANSWER_S = 10.0
 """`nginx -t` takes 5 ms."""
-PROBES: Mapping[str, str] = {
-    "js_import": "js_import probe from probe.js;",
-    "js_shared_dict_zone": "js_shared_dict_zone zone=probe:1m timeout=1s evict;",
-    "keepalive_min_timeout": "keepalive_min_timeout 10s;",
-    "keepalive 0": 'upstream probe { server "unix:/probe.sock"; keepalive 0; }',
-}
-"""What templates/nginx.conf.j2 uses and not every nginx has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A directive that templates/nginx.conf.j2 uses and not every nginx has."""
+
+    name: str
+    http: str = ""
+    """How it stands in the `http` block, or: """
+    main: str = ""
+    """outside of it."""
+    only_tls: bool = False
+
+
+PROBES = (
+    Probe("js_import", "js_import probe from probe.js;"),
+    Probe("js_shared_dict_zone", "js_shared_dict_zone zone=probe:1m timeout=1s evict;"),
+    Probe("keepalive_min_timeout", "keepalive_min_timeout 10s;"),
+    Probe("keepalive 0", 'upstream probe { server "unix:/probe.sock"; keepalive 0; }'),
+    Probe("http2 on", "http2 on; ssl_protocols TLSv1.3;", only_tls=True),
+    Probe("ssl_object_cache_inheritable", main="ssl_object_cache_inheritable off;", only_tls=True),
+)
 
 _TEMPORARY = "".join(
     f"{name}_temp_path temp; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 )
 _CONFIG = (
-    "pid probe.pid; error_log stderr; events {{}} http {{ access_log off; " + _TEMPORARY + "{} }}\n"
+    "{main} pid probe.pid; error_log stderr; events {{}} http {{ access_log off; "
+    + _TEMPORARY
+    + "{http} }}\n"
 )
 _VERSION = re.compile(r"nginx version: \S*/(\S+)")
 
 
-def nginx_nature(command: tuple[str, ...], reason: str) -> NginxNature:
-    """What this nginx is and takes; `reason` says what was tried where `command` is empty."""
+def nginx_nature(command: tuple[str, ...], reason: str, *, tls: bool = False) -> NginxNature:
+    """What this nginx is and takes; `reason` says what was tried where `command` is empty.
+
+    `tls`: the gateway is to speak it.
+    """
     if not command:
         return NginxNature(reason=reason)
     path = command[0]
@@ -45,7 +65,8 @@ def nginx_nature(command: tuple[str, ...], reason: str) -> NginxNature:
             program = _runnable(path, folder)
             said = ask([program, "-v"], timeout=ANSWER_S).talk
             version = next(_VERSION.finditer(said), [""] * 2)[1]
-            lacks = tuple(name for name in PROBES if not _takes(program, PROBES[name], folder))
+            probes = [one for one in PROBES if tls or not one.only_tls]
+            lacks = tuple(one.name for one in probes if not _takes(program, one, folder))
     except OSError as error:
         return NginxNature(reason=f"{path} cannot be used: {error.strerror or error}")
     return NginxNature(path, version=version, lacks=lacks)
@@ -58,8 +79,8 @@ def _runnable(path: str, folder: Path) -> str:
     return str(effects.copy_program(path, folder / "nginx"))
 
 
-def _takes(program: str, directive: str, folder: Path) -> bool:
+def _takes(program: str, probe: Probe, folder: Path) -> bool:
     effects.write_atomic(folder / "probe.js", "export default {};\n")
-    effects.write_atomic(folder / "probe.conf", _CONFIG.format(directive))
+    effects.write_atomic(folder / "probe.conf", _CONFIG.format(main=probe.main, http=probe.http))
     words = [program, "-t", "-p", str(folder), "-c", "probe.conf", "-e", "stderr"]
     return ask(words, timeout=ANSWER_S).code == 0

@@ -13,7 +13,7 @@ from reconciler.core.facts import NginxNature
 from reconciler.core.site import Site
 from reconciler.drivers import nginx_features
 from reconciler.drivers.nginx import NginxGateway
-from reconciler.drivers.nginx_features import PROBES, nginx_nature
+from reconciler.drivers.nginx_features import PROBES, Probe, nginx_nature
 from reconciler.drivers.templates import load_templates
 
 
@@ -38,7 +38,7 @@ def script(folder: Path, text: str) -> tuple[str, ...]:
 
 
 def test_the_nginx_that_comes_along_takes_all_of_them(temporary: Path) -> None:
-    found = nginx_nature((real_nginx(),), "")
+    found = nginx_nature((real_nginx(),), "", tls=True)
     assert found.lacks == ()
     assert found.version.split(".")[0] == "1"
     assert found.command == real_nginx()
@@ -46,9 +46,10 @@ def test_the_nginx_that_comes_along_takes_all_of_them(temporary: Path) -> None:
 
 
 def test_a_directive_that_no_nginx_has_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
-    probes = {**PROBES, "no_such_thing": "no_such_thing on;"}
-    monkeypatch.setattr(nginx_features, "PROBES", probes)
-    assert nginx_nature((real_nginx(),), "").lacks == ("no_such_thing",)
+    more = (Probe("in_http", "in_http on;"), Probe("in_main", main="in_main on;", only_tls=True))
+    monkeypatch.setattr(nginx_features, "PROBES", (*PROBES, *more))
+    assert nginx_nature((real_nginx(),), "").lacks == ("in_http",)
+    assert nginx_nature((real_nginx(),), "", tls=True).lacks == ("in_http", "in_main")
 
 
 def test_one_that_lost_its_mark_is_asked_as_a_copy(tmp_path: Path) -> None:
@@ -85,4 +86,4 @@ def test_one_that_cannot_be_asked(tmp_path: Path) -> None:
 
 def test_every_probe_is_used_by_the_gateway() -> None:
     text = load_templates(Path("/nonexistent"))["nginx.conf.j2"]
-    assert [name for name in PROBES if name not in text] == []
+    assert [one.name for one in PROBES if one.name not in text] == []
