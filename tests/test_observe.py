@@ -283,6 +283,8 @@ def test_settling_can_be_interrupted(world: FakeWorld) -> None:
 
 
 def examined(world: FakeWorld) -> Vitals:
+    for one in world.runtime.servers:
+        world.runtime.route(one.launch.instance, one.launch.address)
     servers = observe_servers(world.drivers)
     (found,) = examine_all(servers, world.drivers, 30.0, world.cancel())
     return found

@@ -161,16 +161,16 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
             )
         if not output.quiet:
             output.plan(plan_text(seen.plan))
-        _remember(journal, request.verb, drivers, output)
+        is_remembered = _remember(journal, request.verb, drivers, output)
         report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
         code = finish(wanted.desired, report, output, interrupt)
-        if request.verb is Verb.STOP and code is ExitCode.OK:
+        if request.verb is Verb.STOP and code is ExitCode.OK and is_remembered:
             again = "--all" if request.all_models else request.name
             output.talk(f"Stopped until `llm-reconcile start {again}`.")
         return code
 
 
-def _remember(journal: Journal, verb: Verb, drivers: Drivers, output: Output) -> None:
+def _remember(journal: Journal, verb: Verb, drivers: Drivers, output: Output) -> bool:
     """Note the verb; a full disk must not keep anybody from stopping a server."""
     try:
         drivers.state.write(journal)
@@ -178,6 +178,8 @@ def _remember(journal: Journal, verb: Verb, drivers: Drivers, output: Output) ->
         if verb is not Verb.STOP:
             raise
         output.say(f"warning: {error.message}: the next apply will start it again", YELLOW)
+        return False
+    return True
 
 
 def _hint(verb: Verb, desired: str, flags: str) -> str:

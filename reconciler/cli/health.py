@@ -57,6 +57,7 @@ _COLOURS = {
     Verdict.BUSY: GREEN,
     Verdict.ASLEEP: GREEN,
     Verdict.LOADING: YELLOW,
+    Verdict.UNROUTED: YELLOW,
     Verdict.STOPPING: YELLOW,
     Verdict.SILENT: RED,
     Verdict.STUCK: RED,

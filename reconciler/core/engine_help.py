@@ -140,8 +140,9 @@ def _unknown(flag: Flag, engine: ObservedEngine) -> FlagProblem:
 def _wrong_value(flag: Flag, usage: FlagUsage) -> str:
     """What is wrong with a flag's values, to be read behind its name; empty when nothing is."""
     if usage.kind is ValueKind.NOTHING:
-        quoted = ", and without quotes" if flag.values == ("true",) else ""
-        return f"is a switch: write `true` for its value{quoted}" if flag.values else ""
+        quoted = ", and without quotes" if flag.values in {("true",), ("false",)} else ""
+        wanted = "false" if flag.values in {("no",), ("off",), ("false",)} else "true"
+        return f"is a switch: write `{wanted}` for its value{quoted}" if flag.values else ""
     wants = {
         ValueKind.NUMBER: "needs a number",
         ValueKind.CHOICE: f"needs one of {', '.join(usage.words)}",

@@ -29,6 +29,8 @@ class Verdict(StrEnum):
     """It has requests in hand and gets nowhere with them."""
     ASLEEP = "asleep"
     """It has put its weights away (`sleep-idle-seconds`); the next request wakes it."""
+    UNROUTED = "unrouted"
+    """It is ready, and the gateway does not lead to it: the run that started it was cut."""
     LOADING = "loading"
     STOPPING = "stopping"
     SILENT = "silent"
@@ -106,6 +108,9 @@ def unasked(server: ObservedServer) -> Vitals | None:
         Phase.STOPPING: (Verdict.STOPPING, "it was told to end"),
         Phase.UNHEALTHY: (Verdict.SILENT, "it takes connections, and does not answer /health"),
     }
+    if server.phase is Phase.READY and not server.routed:
+        reason = "no request reaches it yet: `llm-reconcile apply` puts it behind the gateway"
+        return Vitals(server.instance, Verdict.UNROUTED, reason=reason)
     if server.phase not in known:
         return None
     verdict, reason = known[server.phase]

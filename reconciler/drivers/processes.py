@@ -144,13 +144,14 @@ class ServerProcesses:
         try:
             for folder in (site.sockets, f"{site.state}/empty", f"{site.root}/logs"):
                 effects.make_folder(folder)
-            effects.overwrite(site.slot_lock(instance, launch.slot), "")
             if launch.address.startswith("unix:"):
                 # Left behind by a predecessor, it would make this start fail; we hold the slot.
                 effects.unlink(launch.address.removeprefix("unix:"))
             log = Path(site.log_file(instance))
             server_logs.rotate(log)
             start = log.stat().st_size if log.exists() else 0
+            note = server_logs.begin_note(start)
+            effects.overwrite(site.slot_lock(instance, launch.slot), note)
             child = effects.spawn(
                 [*launch.command, *launch.argv],
                 env=self._environment_for(launch),
@@ -272,7 +273,7 @@ class ServerProcesses:
         for slot in SLOTS:
             is_its = _is_port(address) or address == f"unix:{self._site.socket(instance, slot)}"
             path = Path(self._site.slot_lock(instance, slot))
-            if is_its and path.exists() and not _read(path):
+            if is_its and path.exists() and server_logs.log_start(_read(path)) is not None:
                 with contextlib.suppress(OSError):
                     effects.overwrite(path, f"ended {server.pid} {server.start_ticks}\n")
 

@@ -47,6 +47,19 @@ def tail(log: Path, lines: int, start: int = 0) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
+def begin_note(start: int) -> str:
+    """What a slot says while its server lives: where in the log the server's own words begin."""
+    return f"log {start}\n"
+
+
+def log_start(note: str) -> int | None:
+    """Where in the log the words of a slot's server begin; None if its end is known."""
+    if not note:
+        return 0
+    word, _, number = note.strip().partition(" ")
+    return int(number) if word == "log" and number.isdecimal() else None
+
+
 def deaths(
     site: Site, taken: Collection[tuple[InstanceName, str]], booted: float
 ) -> dict[InstanceName, LastExit]:
@@ -62,21 +75,24 @@ def deaths(
         if instance in live:
             continue
         try:
-            stopped, started = slot.read_text(encoding="utf-8"), slot.stat().st_mtime
+            start = log_start(slot.read_text(encoding="utf-8", errors="replace"))
+            began = slot.stat().st_mtime
         except OSError:
             continue
-        if not stopped and (death := _death(Path(site.log_file(instance)), started, booted)):
+        if start is None:
+            continue
+        if death := _death(Path(site.log_file(instance)), start, began, booted):
             found[instance] = death
     return found
 
 
-def _death(log: Path, started: float, booted: float) -> LastExit | None:
+def _death(log: Path, start: int, began: float, booted: float) -> LastExit | None:
     """What a log tells; None where it was not written to since the slot was taken: no start."""
     try:
         at = log.stat().st_mtime
     except OSError:
         return None
-    if at < started:
+    if at < began:
         return None
-    reason = explain(None, tail(log, _DEATH_LINES)).reason if started > booted else REBOOTED
+    reason = explain(None, tail(log, _DEATH_LINES, start)).reason if began > booted else REBOOTED
     return LastExit(at, reason, SpecHash(""), seen=False)

@@ -121,6 +121,7 @@ def problem(flag: Flag, engine: ObservedEngine = READ) -> str:
         ("lora", None, "--lora needs a value, not `true`"),
         ("mmap", "on", "--mmap is a switch: write `true` for its value"),
         ("mmap", "true", "--mmap is a switch: write `true` for its value, and without quotes"),
+        ("mmap", "no", "--mmap is a switch: write `false` for its value"),
         ("no-mmap", "1", "--no-mmap is a switch: write `true` for its value"),
     ],
 )

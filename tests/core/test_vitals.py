@@ -69,6 +69,13 @@ def test_who_cannot_answer_is_not_asked(phase: Phase, verdict: Verdict) -> None:
     assert (found.verdict, bool(found.reason)) == (verdict, True)
 
 
+def test_who_is_reached_by_nobody_is_not_asked() -> None:
+    found = unasked(replace(ONE, routed=False))
+    assert found is not None
+    assert found.verdict is Verdict.UNROUTED
+    assert not found.verdict.is_good
+
+
 def test_who_is_ready_is_asked() -> None:
     assert unasked(ONE) is None
 

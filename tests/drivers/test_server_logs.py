@@ -59,8 +59,16 @@ def test_a_death_without_a_word_is_one_too(site: Site) -> None:
     }
 
 
+def test_what_an_earlier_server_said_is_not_its_death(site: Site) -> None:
+    said = "error: invalid argument: --x\n"
+    leave(site, "a", f"log {len(said)}\n", f"{said}all is well\n")
+    assert "does not say why" in deaths(site, (), 0.0)[M].reason
+    leave(site, "a", "log 0\n", said)
+    assert "--x" in deaths(site, (), 0.0)[M].reason
+
+
 def test_a_stop_of_ours_is_no_death(site: Site) -> None:
-    for note in ("stopping 7 9\n", "ended 7 9\n"):
+    for note in ("stopping 7 9\n", "ended 7 9\n", "log x\n"):
         leave(site, "a", note, "bye\n")
         assert deaths(site, (), 0.0) == {}
 
