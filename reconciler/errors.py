@@ -124,7 +124,16 @@ class EngineError(StepError):
 
 
 class HubError(StepError):
-    """The model hub refused, or could not be reached."""
+    """The model hub refused, or could not be reached.
+
+    `asked_pause` is what it said in `Retry-After`, in its own words.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", retryable: bool = True, asked_pause: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
+        self.asked_pause = asked_pause
 
 
 class GatewayError(StepError):

@@ -5,9 +5,11 @@ In: a condition. Out: nothing, or a failed assertion that says what did not come
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 PATIENCE_S = 20.0
 
@@ -18,6 +20,20 @@ def eventually(holds: Callable[[], bool], what: str = "it") -> None:
     while not holds():
         assert time.monotonic() < deadline, f"did not come true in time: {what}"
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def after(holds: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
+    """Act once it holds, beside what is done meanwhile."""
+
+    def watch() -> None:
+        eventually(holds)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield
+    thread.join()
 
 
 def free_port() -> int:

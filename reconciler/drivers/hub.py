@@ -1,8 +1,8 @@
-"""The Hugging Face hub, through its own client: what a repository has, and fetching it.
+"""The Hugging Face hub: what a repository has, and fetching it into the hub's cache layout.
 
-In: a repository, a revision, a quant. Out: `ObservedFiles`; downloads in the hub's cache layout.
+In: a repository, a revision, a quant. Out: `ObservedFiles`; downloads (`drivers.fetch`).
 What any tool already fetched into the store or HF_HUB_CACHE is found first, without a request.
-Imports of the client are late: an offline plan of what is here must not pay for it.
+The hub's own client is imported late: an offline plan of what is here must not pay for it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.resolve import QuantError, pick_files
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel
-from reconciler.errors import HubError, InterruptedRunError
+from reconciler.drivers.fetch.order import Limits, Order
+from reconciler.errors import HubError
+
+if TYPE_CHECKING:
+    from reconciler.drivers.hub_client import HubClient
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -35,8 +40,10 @@ class Hub:
         *,
         endpoint: str | None = None,
         token: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._store = store
+        self._limits = limits or Limits()
         self._caches = (store, *(cache for cache in caches if cache != store))
         self._endpoint = endpoint
         self._token = token
@@ -59,14 +66,8 @@ class Hub:
             return ObservedFiles(FileStatus.BAD, reason=f"{repo}: {error}")
 
     def _ask(self, repo: str, revision: str, quant: str) -> ObservedFiles:
-        from huggingface_hub import HfApi  # noqa: PLC0415 - 0.2 s that an offline plan need not pay
-
-        api = HfApi(endpoint=self._endpoint, token=self._token)
-        with _translated(repo):
-            info = api.model_info(repo, revision=revision, files_metadata=True, timeout=20)
-        sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
+        commit, sizes = self._client().listing(repo, revision)
         names = pick_files(sizes, quant)
-        commit = info.sha or revision
         return ObservedFiles(
             FileStatus.MISSING,
             path=str(_snapshot(self._store, repo, commit) / names[0]),
@@ -79,88 +80,38 @@ class Hub:
         self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
     ) -> None:
         """Download the missing files; then note the commit as the revision's, as the hub does."""
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - see above
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - see above
+        from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - httpx costs 0.1 s
 
-        disable_progress_bars()
-        total = sum(file.size for file in fetch.files)
-        done = 0
-        for file in fetch.files:
-            progress(done, total)
-            if cancel.is_set():
-                raise InterruptedRunError(f"interrupted while downloading from {fetch.repo}")
-            with _translated(fetch.repo):
-                hf_hub_download(
-                    fetch.repo,
-                    file.name,
-                    revision=fetch.commit,
-                    cache_dir=self._store,
-                    endpoint=self._endpoint,
-                    token=self._token,
-                )
-            done += file.size
-        progress(done, total)
-        if not _COMMIT.fullmatch(fetch.revision):
-            ref = _folder(self._store, fetch.repo) / "refs" / fetch.revision
-            effects.make_folder(ref.parent, mode=0o755)
-            effects.sweep(ref.parent)
-            effects.write_atomic(ref, fetch.commit, mode=0o644)
+        client = self._client()
+        orders = [self._order(client, fetch, file) for file in fetch.files]
+        with client.translated(fetch.repo):
+            all_files(orders, self._limits, progress, cancel)
+            if not _COMMIT.fullmatch(fetch.revision):
+                ref = _folder(self._store, fetch.repo) / "refs" / fetch.revision
+                effects.make_folder(ref.parent, mode=0o755)
+                effects.write_atomic(ref, fetch.commit, mode=0o644)
 
+    def _order(self, client: HubClient, fetch: FetchFiles, file: ObservedFile) -> Order:
+        link = _snapshot(self._store, fetch.repo, fetch.commit) / file.name
 
-class _translated:  # noqa: N801 - reads as a phrase: `with _translated(repo):`
-    """Turn what the client raises into a `HubError` that says what to do."""
+        def arrived(blob: Path) -> None:
+            target = os.path.relpath(blob, link.parent)
+            effects.make_folder(link.parent, mode=0o755)
+            effects.swap_link(link, target)
 
-    def __init__(self, repo: str) -> None:
-        self._repo = repo
+        return Order(
+            where=f"hub repository {fetch.repo}",
+            name=file.name,
+            size=file.size,
+            folder=_folder(self._store, fetch.repo) / "blobs",
+            locate=lambda: client.locate(fetch.repo, file.name, fetch.commit),
+            arrived=arrived,
+        )
 
-    def __enter__(self) -> None:
-        pass
+    def _client(self) -> HubClient:
+        from reconciler.drivers.hub_client import HubClient  # noqa: PLC0415 - it costs 0.2 s
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        from huggingface_hub import errors  # noqa: PLC0415 - see above
-
-        # Its transport's errors (httpx or httpx2, by version) come through: a base of its own.
-        raised = (ValueError, *errors.HfHubHTTPError.__bases__)
-        if error is not None and isinstance(error, raised):
-            said, hint, final = _meaning(error)
-            message = f"hub repository {self._repo} {said}"
-            raise HubError(message, hint=hint, retryable=not final) from error
-
-
-def _meaning(error: BaseException) -> tuple[str, str, bool]:
-    """What the client's error says of a repository, what to do now, and whether that is final."""
-    from huggingface_hub import errors  # noqa: PLC0415 - see above
-
-    known: tuple[tuple[type[Exception], str, str], ...] = (
-        (
-            errors.GatedRepoError,
-            "is gated",
-            "accept its terms on its page, then set HF_TOKEN or run `hf auth login`",
-        ),
-        (errors.RevisionNotFoundError, "has no such revision", "check `source.revision`"),
-        (
-            errors.RepositoryNotFoundError,
-            "does not exist, or is private",
-            "check `source.repo`; for a private one set HF_TOKEN",
-        ),
-        (errors.RemoteEntryNotFoundError, "no longer has that file", "check `quant`"),
-        (errors.OfflineModeIsEnabled, "may not be asked", "unset HF_HUB_OFFLINE"),
-    )
-    for kind, said, hint in known:
-        if isinstance(error, kind):
-            return said, hint, True
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        # "Not found here" after the hub could not be asked: what happened there is the cause.
-        return _meaning(error.__cause__)
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        if status in {401, 403}:
-            return f"refuses us (HTTP {status})", "check HF_TOKEN, or run `hf auth login`", True
-        return f"cannot be read: its hub answered HTTP {status}", "try again later", False
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"cannot be stored: {error}", "make room, or correct the folder's rights", False
-    hint = "check the network, HF_ENDPOINT and the proxy"
-    return f"cannot be reached ({type(error).__name__})", hint, False
+        return HubClient(self._endpoint, self._token)
 
 
 def _folder(cache: str, repo: str) -> Path:

@@ -2,7 +2,8 @@
 
 In: repositories as commits of files. Out: an endpoint for `HF_ENDPOINT`, and what was asked of it.
 Weights lie behind a redirect to a store by sha256, as the hub's do; Range is honoured there.
-Gated and private repositories want the token; `broken` answers every request with that status.
+Gated and private repositories want the token; `broken` answers every request with that status,
+`faults` are the bad luck of the next requests for weights, one each (`hub_faults`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from hub_faults import Content, Fault, Kind, Made, flipped, hang, part, reset, sha_of
+
 TOKEN = "hf_" + "secret" * 4
 _API = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?(?:\?.*)?")
 _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -26,12 +29,12 @@ _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 class Repo:
     """One repository: commits of files, names for commits."""
 
-    commits: dict[str, Mapping[str, bytes]]
+    commits: dict[str, Mapping[str, Content]]
     refs: dict[str, str]
     gated: bool = False
     private: bool = False
 
-    def commit(self, files: Mapping[str, bytes], ref: str = "main") -> str:
+    def commit(self, files: Mapping[str, Content], ref: str = "main") -> str:
         """A new commit, which the ref moves to."""
         sha = hashlib.sha1(repr(sorted(files.items())).encode(), usedforsecurity=False).hexdigest()
         self.commits[sha] = files
@@ -50,8 +53,27 @@ class HubServer:
     requests: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
     broken: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    is_ranged: bool = True
+    """Whether its store knows ranges."""
+    etag: str = ""
+    """Stands in the store's ETags, besides the hash."""
+    sent: int = 0
+    """Bytes of weights that were handed to the network, each time they were asked for."""
+    told_secret: list[str] = field(default_factory=list)
+    """`HOST PATH` of each request that brought a token."""
+    over: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, name: str, files: Mapping[str, bytes], **how: bool) -> Repo:
+    def next_fault(self) -> Fault | None:
+        with self.lock:
+            return self.faults.pop(0) if self.faults else None
+
+    def count(self, sent: int) -> None:
+        with self.lock:
+            self.sent += sent
+
+    def add(self, name: str, files: Mapping[str, Content], **how: bool) -> Repo:
         self.repos[name] = repo = Repo({}, {}, **how)
         repo.commit(files)
         return repo
@@ -72,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.hub.requests.append(f"{self.command} {self.path}")
+        if "Authorization" in self.headers:
+            self.hub.told_secret.append(f"{self.headers['Host']} {self.path}")
         api, file = _API.fullmatch(self.path), _RESOLVE.fullmatch(self.path)
         if self.hub.broken:
             self._send(self.hub.broken, b"broken")
@@ -95,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return repo
 
-    def _files(self, repo: Repo, revision: str) -> tuple[str, Mapping[str, bytes]]:
+    def _files(self, repo: Repo, revision: str) -> tuple[str, Mapping[str, Content]]:
         sha = repo.refs.get(revision, revision)
         files = repo.commits.get(sha)
         if files is None:
@@ -109,9 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         siblings: list[dict[str, Any]] = []
         for path, content in files.items():
-            entry = {"rfilename": path, "size": len(content), "blobId": _blob(content)}
+            entry = {"rfilename": path, "size": len(content), "blobId": blob_of(content)}
             if path.endswith(".gguf"):
-                entry["lfs"] = {"sha256": _sha(content), "size": len(content), "pointerSize": 130}
+                entry["lfs"] = {"sha256": sha_of(content), "size": len(content), "pointerSize": 130}
             siblings.append(entry)
         info = {"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": []}
         info |= {"gated": "manual" if repo.gated else False, "siblings": siblings}
@@ -132,11 +156,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content, headers = files[path], {"X-Repo-Commit": sha}
         if path.endswith(".gguf"):
-            headers |= {"X-Linked-Etag": f'"{_sha(content)}"', "X-Linked-Size": f"{len(content)}"}
-            headers["Location"] = f"{self.hub.store}/cdn/{_sha(content)}"
+            digest = sha_of(content)
+            headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": f"{len(content)}"}
+            headers["Location"] = f"{self.hub.store}/cdn/{digest}"
             self._send(302, b"", headers)
-        else:
-            self._send(200, content, headers | {"ETag": f'"{_blob(content)}"'})
+        elif isinstance(content, bytes):
+            self._send(200, content, headers | {"ETag": f'"{blob_of(content)}"'})
 
     def _weights(self, sha: str) -> None:
         all_files = (
@@ -145,18 +170,73 @@ class _Handler(BaseHTTPRequestHandler):
             for files in repo.commits.values()
             for content in files.values()
         )
-        content = next((one for one in all_files if _sha(one) == sha), None)
+        content = next((one for one in all_files if sha_of(one) == sha), None)
         if content is None:
             self._fail(404, "EntryNotFound")
             return
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        headers = {"ETag": f'"{sha}"', "Accept-Ranges": "bytes"}
-        if wanted:
-            begin, end = int(wanted[1]), int(wanted[2] or len(content) - 1)
-            headers["Content-Range"] = f"bytes {begin}-{end}/{len(content)}"
-            self._send(206, content[begin : end + 1], headers)
+        fault = self.hub.next_fault() if self.command == "GET" else None
+        if fault and fault.kind is Kind.STATUS:
+            self._send(fault.status, b"no", dict(fault.headers))
+        elif fault and fault.kind is Kind.ELSEWHERE:
+            there = f"{self.hub.endpoint}{self.path}"
+            self._send(302, b"", {"Location": there})
+        elif fault and fault.kind is Kind.SILENCE:
+            hang(self, self.hub.over)
         else:
-            self._send(200, content, headers)
+            self._part(content, sha, fault)
+
+    def _part(self, content: Content, sha: str, fault: Fault | None) -> None:
+        etag = f'"{self.hub.etag}{sha}"'
+        headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        kind = fault.kind if fault else None
+        if self.headers.get("If-Range", etag) != etag or not self.hub.is_ranged:
+            wanted = None
+        if wanted is None or kind is Kind.NO_RANGES:
+            self._stream(200, content, (0, len(content)), headers, fault)
+            return
+        begin, end = int(wanted[1]), int(wanted[2] or len(content) - 1) + 1
+        if begin >= len(content):
+            self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+            return
+        end = min(end, len(content))
+        if kind is Kind.SHIFT and end - begin > 1:
+            begin += 1
+        if kind is Kind.SHORT:
+            end = begin + (end - begin + 1) // 2
+        if kind is not Kind.NO_SUCH_RANGE:
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(content)}"
+        self._stream(206, content, (begin, end), headers, fault)
+
+    def _stream(
+        self,
+        status: int,
+        content: Content,
+        span: tuple[int, int],
+        headers: Mapping[str, str],
+        fault: Fault | None,
+    ) -> None:
+        at, end = span
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(end - at)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        kind = fault.kind if fault else None
+        breaks = kind in {Kind.STALL, Kind.RESET, Kind.TRUNCATE}
+        stop = min(end, at + fault.after) if fault and breaks else end
+        while at < stop and self.command == "GET":
+            block = part(content, at, stop)
+            if kind is Kind.FLIP and at == span[0]:
+                block = flipped(block)
+            self.hub.count(len(block))
+            self.wfile.write(block)
+            at += len(block)
+        if kind is Kind.STALL:
+            hang(self, self.hub.over)
+        elif kind is Kind.RESET:
+            reset(self)
+        elif kind is Kind.TRUNCATE:
+            self.close_connection = True
 
     def _fail(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
         self._send(status, b'{"error": "no"}', {"X-Error-Code": code, **(headers or {})})
@@ -171,12 +251,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _blob(content: bytes) -> str:
+def blob_of(content: Content) -> str:
     """The identity that git gives a small file."""
+    if isinstance(content, Made):
+        return sha_of(content)[:40]
     head = f"blob {len(content)}\0".encode()
     return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
 
@@ -201,5 +279,6 @@ def hub_server() -> Iterator[HubServer]:
         try:
             yield hub
         finally:
+            hub.over.set()
             server.shutdown()
             thread.join()

@@ -1,0 +1,144 @@
+"""One file, from where it is to its place: located, locked, brought, verified, named.
+
+In: an `Order`. Out: the verified file in its folder, or a `HubError`; what came stays for the next
+run. A file that changes on its way starts again. Bytes that prove wrong are fetched once more from
+the start: which of them are wrong nobody knows.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from reconciler.core.ranges import Layout, layout
+from reconciler.drivers import effects
+from reconciler.drivers.base import Cancel
+from reconciler.drivers.fetch.attempt import Attempt, Means
+from reconciler.drivers.fetch.order import Changed, Order, Remote
+from reconciler.drivers.fetch.partial import Partial, held, is_here, journal_of, partial_of
+from reconciler.drivers.fetch.retries import Retries
+from reconciler.errors import HubError, InterruptedRunError
+
+STARTS = 5
+"""How often a file that changes on its way is begun, until that is an error."""
+
+
+class Download:
+    """Fetches one file."""
+
+    def __init__(self, order: Order, means: Means, stop: Cancel) -> None:
+        self._order = order
+        self._means = means
+        self._stop = stop
+        self._partial: Partial | None = None
+        self._is_here = False
+
+    @property
+    def done(self) -> int:
+        """Bytes that are here."""
+        if self._is_here:
+            return self._order.size
+        return self._partial.done if self._partial else 0
+
+    def run(self) -> None:
+        """Fetch it.
+
+        Raises:
+            HubError: it cannot be had.
+            InterruptedRunError: the run is to end.
+            OSError: it cannot be stored.
+        """
+        location = _Location(self._order)
+        remote = self._located(location)
+        target = self._order.folder / remote.digest
+        effects.make_folder(target.parent, mode=0o755)
+        with held(target, remote.size, self._stop) as descriptor:
+            if descriptor is not None:
+                effects.preallocate(descriptor, partial_of(target), remote.size)
+                self._fill(location, remote, descriptor)
+                effects.publish(descriptor, partial_of(target), target)
+        if not is_here(target, remote.size):
+            raise InterruptedRunError("interrupted while another process fetches")
+        # The link comes last: who is killed before it comes here again and clears up.
+        effects.unlink(journal_of(target))
+        self._order.arrived(target)
+        self._is_here = True
+
+    def _located(self, location: _Location) -> Remote:
+        retries = Retries(self._means.limits)
+        while not self._stop.is_set():
+            try:
+                return location.get()
+            except HubError as error:
+                self._stop.wait(retries.failed(error))
+        raise InterruptedRunError("interrupted before it began")
+
+    def _fill(self, location: _Location, remote: Remote, descriptor: int) -> None:
+        target = self._order.folder / remote.digest
+        found = ""
+        for _ in range(2):
+            found = self._bytes(location, remote, descriptor)
+            if found == remote.digest:
+                return
+            effects.unlink(journal_of(target))
+        effects.unlink(partial_of(target))
+        raise HubError(
+            f"{self._order.where}: {self._order.name} came twice with wrong bytes: its "
+            f"{remote.kind} is {found}, not {remote.digest}",
+            hint="try again later; a proxy or mirror on the way may be at fault",
+        )
+
+    def _bytes(self, location: _Location, remote: Remote, descriptor: int) -> str:
+        """Get all bytes, from one version of the file; their hash."""
+        target = self._order.folder / remote.digest
+        limits = self._means.limits
+        plan = layout(remote.size, limits.connections)
+        if limits.chunk:
+            plan = Layout(limits.connections, limits.chunk)
+        for _ in range(STARTS):
+            self._partial = Partial(target, descriptor, remote.size)
+            try:
+                attempt = Attempt(self._order.where, location, self._partial, self._means)
+                return attempt.run(plan, remote.new_hash(), self._stop)
+            except Changed as changed:
+                effects.unlink(journal_of(target))
+                location.forget()
+                if not changed.ranges:
+                    plan = Layout(1, max(remote.size, 1))
+        raise HubError(
+            f"{self._order.where}: {self._order.name} changed {STARTS} times on its way",
+            hint="try again later",
+        )
+
+
+class _Location:
+    """Where the file is now, as all its connections know it."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._lock = threading.Lock()
+        self._first: Remote | None = None
+        self._now: Remote | None = None
+
+    def get(self) -> Remote:
+        """Where it is, asked for if it is not known."""
+        with self._lock:
+            if self._now is None:
+                self._now = self._located()
+            return self._now
+
+    def forget(self, stale: Remote | None = None) -> None:
+        """Locate it again next time, unless somebody already did."""
+        with self._lock:
+            if stale is None or self._now is stale:
+                self._now = None
+
+    def _located(self) -> Remote:
+        found = self._order.locate()
+        first = self._first = self._first or found
+        if (found.size, found.digest) != (first.size, first.digest):
+            raise HubError(
+                f"{self._order.where}: {self._order.name} is another file now",
+                hint="plan again",
+                retryable=False,
+            )
+        return found
