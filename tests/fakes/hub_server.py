@@ -49,6 +49,8 @@ class HubServer:
     endpoint: str = ""
     store: str = ""
     """Where weights lie: another host's name, or the client would follow the redirect too early."""
+    elsewhere: str = ""
+    """Where a store sends on to; the hub itself if it is not said."""
     repos: dict[str, Repo] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
@@ -178,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind is Kind.STATUS:
             self._send(fault.status, b"no", dict(fault.headers))
         elif fault and fault.kind is Kind.ELSEWHERE:
-            there = f"{self.hub.endpoint}{self.path}"
+            there = f"{self.hub.elsewhere or self.hub.endpoint}{self.path}"
             self._send(302, b"", {"Location": there})
         elif fault and fault.kind is Kind.SILENCE:
             hang(self, self.hub.over)

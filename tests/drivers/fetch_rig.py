@@ -1,0 +1,89 @@
+"""A hub with one repository of big-enough files, and ways to fetch from it.
+
+In: contents, faults. Out: clients of it, and what came to lie in the store.
+Requests are of 64 KiB, so that small files, too, take many of them over several connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub_faults import Content, Made, sha_of
+from hub_server import HubServer
+
+from reconciler.core.observed import FileStatus
+from reconciler.core.plan import FetchFiles
+from reconciler.core.words import ModelName
+from reconciler.drivers.base import Cancel
+from reconciler.drivers.fetch.order import Limits
+from reconciler.drivers.hub import Hub
+
+REPO = "org/Model-GGUF"
+KIB = 1 << 10
+QUICK = Limits(connections=3, chunk=64 * KIB, stall_s=0.3, first_pause_s=0.001, tries=5)
+NEVER = threading.Event()
+
+
+@dataclass
+class Rig:
+    """One store before one hub."""
+
+    hub: HubServer
+    folder: Path
+    limits: Limits = QUICK
+    token: str | None = None
+
+    def add(self, files: Mapping[str, Content]) -> None:
+        self.hub.add(REPO, files)
+
+    @property
+    def client(self) -> Hub:
+        return Hub(
+            str(self.folder),
+            (),
+            endpoint=self.hub.endpoint,
+            token=self.token,
+            limits=self.limits,
+        )
+
+    def fetch(
+        self,
+        quant: str = "Q4",
+        progress: Callable[[int, int], None] = lambda *_: None,
+        cancel: Cancel = NEVER,
+    ) -> None:
+        """What a run does that finds the files missing."""
+        found = self.client.inspect(REPO, "main", quant)
+        files = tuple(one for one in found.files if not one.identity)
+        step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
+        self.client.fetch(step, progress, cancel)
+
+    def is_here(self, quant: str = "Q4") -> bool:
+        """Whether a plan would find all of it."""
+        return self.client.inspect(REPO, "main", quant).status is FileStatus.PRESENT
+
+    @property
+    def blobs(self) -> Path:
+        return self.folder / f"models--{REPO.replace('/', '--')}" / "blobs"
+
+    def names(self) -> list[str]:
+        """What lies in the store's folder of contents."""
+        return sorted(one.name for one in self.blobs.iterdir())
+
+    def assert_right(self, *contents: Content) -> None:
+        """Exactly these lie there, whole and right, and no traces of their way."""
+        assert self.names() == sorted(sha_of(one) for one in contents)
+        for one in contents:
+            with (self.blobs / sha_of(one)).open("rb") as file:
+                assert hashlib.file_digest(file, "sha256").hexdigest() == sha_of(one)
+
+    def gets(self) -> int:
+        """How many requests for weights there were."""
+        return sum(one.startswith("GET /cdn/") for one in self.hub.requests)
+
+
+WEIGHTS = Made(1000 * KIB + 7)
