@@ -82,6 +82,7 @@ class Hub:
         """Download the missing files; then note the commit as the revision's, as the hub does."""
         from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - httpx costs 0.1 s
 
+        effects.sweep(_folder(self._store, fetch.repo))
         client = self._client()
         orders = [self._order(client, fetch, file) for file in fetch.files]
         with client.translated(fetch.repo):
