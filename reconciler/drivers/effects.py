@@ -157,7 +157,9 @@ def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
 
 def append(descriptor: int, text: str) -> None:
     """Write at the end of a journal that was opened for it."""
-    os.write(descriptor, text.encode())
+    line = text.encode()
+    if os.write(descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def open_journal(path: str | Path) -> int:

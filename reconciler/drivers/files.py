@@ -18,6 +18,7 @@ from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.present import human_bytes
 from reconciler.drivers.base import Cancel
+from reconciler.drivers.fetch.partial import held_bytes
 from reconciler.drivers.hub import Hub, observed_file
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -76,11 +77,15 @@ class ModelFiles:
         self._hub.fetch(fetch, progress, cancel)
 
     def disk_free(self) -> int:
-        """Free bytes on the file system of the store (or where it will be made)."""
+        """Free bytes on the file system of the store (or where it will be made).
+
+        What partials hold counts as free: their files' sizes are still to be fetched in full as
+        far as a plan knows, and the room for them is taken already.
+        """
         folder = Path(self._store)
         while not folder.exists():
             folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(folder).free + held_bytes(Path(self._store))
 
 
 def _shards(first: Path) -> list[Path]:

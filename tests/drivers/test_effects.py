@@ -43,6 +43,14 @@ def spawn_true(folder: Path) -> None:
     effects.spawn(["/bin/true"], env={}, cwd="/", log=str(folder / "log"), keep=()).wait()
 
 
+def publish(path: Path, target: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        effects.publish(descriptor, path, target)
+    finally:
+        os.close(descriptor)
+
+
 def setup(folder: Path) -> None:
     (folder / "file").write_text("old", encoding="utf-8")
     (folder / "link").symlink_to("old")
@@ -54,6 +62,8 @@ EFFECTS: dict[str, Callable[[Path], object]] = {
     "write {}/file": lambda folder: effects.write_atomic(folder / "file", "new"),
     "note {}/file": lambda folder: effects.overwrite(folder / "file", "new"),
     "link {}/link": lambda folder: effects.swap_link(folder / "link", "new"),
+    "create {}/new": lambda folder: os.close(effects.open_partial(folder / "new")),
+    "publish {}/moved": lambda folder: publish(folder / "file", folder / "moved"),
     "unlink {}/file": lambda folder: effects.unlink(folder / "file"),
     "chmod {}/file": lambda folder: effects.make_executable(folder / "file"),
     "rename {}/file": lambda folder: effects.rename(folder / "file", folder / "moved"),

@@ -42,6 +42,15 @@ def journal_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.reconcile.journal")
 
 
+def held_bytes(store: Path) -> int:
+    """The room on disk that all partials of a store take."""
+    held = 0
+    for path in store.glob(f"*/blobs/{partial_of(Path('*'))}"):
+        with contextlib.suppress(FileNotFoundError):
+            held += path.stat().st_blocks * 512
+    return held
+
+
 def is_here(target: Path, size: int) -> bool:
     """Whether a file is in place, as far as its size tells."""
     return target.is_file() and target.stat().st_size == size
