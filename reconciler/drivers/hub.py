@@ -93,6 +93,12 @@ class Hub:
                 effects.write_atomic(ref, fetch.commit, mode=0o644)
 
     def _order(self, client: HubClient, fetch: FetchFiles, file: ObservedFile) -> Order:
+        if not _stays_inside(file.name):
+            raise HubError(
+                f"hub repository {fetch.repo} has a file with a path that leads out: {file.name}",
+                hint="do not use this repository",
+                retryable=False,
+            )
         link = _snapshot(self._store, fetch.repo, fetch.commit) / file.name
 
         def arrived(blob: Path) -> None:
@@ -113,6 +119,10 @@ class Hub:
         from reconciler.drivers.hub_client import HubClient  # noqa: PLC0415 - it costs 0.2 s
 
         return HubClient(self._endpoint, self._token)
+
+
+def _stays_inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def _folder(cache: str, repo: str) -> Path:
