@@ -167,7 +167,9 @@ def test_a_file_that_changed_since_is_begun_anew(rig: Rig) -> None:
     interrupt(rig)
     before = rig.hub.sent
     rig.hub.etag = "new-"
+    rig.hub.validators.clear()
     rig.fetch()
+    assert f'"{sha_of(WEIGHTS)}"' in rig.hub.validators
     rig.assert_right(WEIGHTS)
     assert rig.hub.sent - before >= len(WEIGHTS)
 

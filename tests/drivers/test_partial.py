@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -108,22 +109,20 @@ def test_the_lock_is_one_processs_until_the_file_is_here(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_who_waited_does_not_take_a_file_that_got_its_name_meanwhile(tmp_path: Path) -> None:
+def test_who_opened_it_just_before_it_got_its_name_does_not_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "x"
-    got: list[int | None] = []
+    lock = fcntl.flock
 
-    def wait() -> None:
-        with held(target, 5, NEVER) as second:
-            got.append(second)
+    def after_its_holder_finished(descriptor: int, how: int) -> None:
+        partial_of(target).write_bytes(b"whole")
+        partial_of(target).rename(target)
+        lock(descriptor, how)
 
-    with held(target, 5, NEVER) as first:
-        assert first is not None
-        thread = threading.Thread(target=wait)
-        thread.start()
-        effects.write_at(first, b"whole", 0)
-        effects.publish(first, partial_of(target), target)
-    thread.join()
-    assert got == [None]
+    monkeypatch.setattr(fcntl, "flock", after_its_holder_finished)
+    with held(target, 5, NEVER) as late:
+        assert late is None
 
 
 # ---- the journal

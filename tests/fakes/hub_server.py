@@ -64,6 +64,8 @@ class HubServer:
     """Bytes of weights that were handed to the network, each time they were asked for."""
     told_secret: list[str] = field(default_factory=list)
     """`HOST PATH` of each request that brought a token."""
+    validators: set[str] = field(default_factory=set)
+    """What weights were asked for on condition of."""
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -189,6 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _part(self, content: Content, sha: str, fault: Fault | None) -> None:
         etag = f'"{self.hub.etag}{sha}"'
+        self.hub.validators.add(self.headers.get("If-Range", ""))
         headers = {"ETag": etag, "Accept-Ranges": "bytes"}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         kind = fault.kind if fault else None
