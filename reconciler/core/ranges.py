@@ -15,7 +15,9 @@ Span = tuple[int, int]
 
 MIB = 1 << 20
 IN_FLIGHT_SHARE = 0.002
-"""Of a file, what may be asked for and not yet noted: a kill loses no more, ten lose 2 %."""
+"""Of a download, what may be asked for and not yet noted: a kill loses no more, ten lose 2 %."""
+GOOD_CHUNK = 2 * MIB
+"""Shorter requests cost more than a further connection gains: 1 ms of CPU each."""
 LEAST_IN_FLIGHT = MIB // 2
 """Below it a distant server's answers would be too short to be fast: 10 MB/s at 50 ms away."""
 LONGEST_CHUNK = 8 * MIB
@@ -33,10 +35,13 @@ class Layout:
     chunk: int
 
 
-def layout(size: int, connections: int) -> Layout:
-    """Over at most so many connections, so that a kill costs at most the share above."""
-    in_flight = max(int(size * IN_FLIGHT_SHARE), LEAST_IN_FLIGHT)
-    used = min(max(in_flight // MIB, 1), connections)
+def layout(total: int, files: int, connections: int) -> Layout:
+    """For each of so many files at a time, at most so many connections, `total` bytes in all.
+
+    A kill costs at most the share above, from 256 MiB a file on.
+    """
+    in_flight = max(int(total * IN_FLIGHT_SHARE) // files, LEAST_IN_FLIGHT)
+    used = min(max(in_flight // GOOD_CHUNK, 1), connections)
     return Layout(used, min(in_flight // used, LONGEST_CHUNK))
 
 

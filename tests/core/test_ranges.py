@@ -98,13 +98,14 @@ def test_what_a_server_sends(text: str, meaning: tuple[Span, int] | None) -> Non
 @pytest.mark.parametrize("size", [256 * MIB, 2**30, 2 * 10**9, 50 * 2**30, 400 * 10**9])
 @pytest.mark.parametrize("connections", [1, 4, 16])
 def test_ten_kills_cost_at_most_two_per_cent(size: int, connections: int) -> None:
-    found = layout(size, connections)
-    assert 1 <= found.connections <= connections
-    assert 10 * found.connections * found.chunk <= 0.02 * size
-    assert found.chunk <= LONGEST_CHUNK
+    for files in (1, 2, 5):
+        found = layout(size * files, files, connections)
+        assert 1 <= found.connections <= connections
+        assert 10 * files * found.connections * found.chunk <= 0.02 * size * files
+        assert found.chunk <= LONGEST_CHUNK
 
 
 def test_small_files_take_one_connection_and_big_ones_all() -> None:
-    assert layout(0, 4) == layout(100 * MIB, 4) == Layout(1, MIB // 2)
-    assert layout(256 * MIB, 4).connections == 1
-    assert layout(2**31, 4).connections == 4
+    assert layout(0, 1, 4) == layout(100 * MIB, 2, 4) == Layout(1, MIB // 2)
+    assert layout(2**30, 1, 4) == Layout(1, 2**31 // 1000)
+    assert layout(2**32, 1, 4).connections == layout(2**33, 2, 4).connections == 4

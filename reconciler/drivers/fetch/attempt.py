@@ -43,6 +43,7 @@ class Means:
     """What all downloads of a run share."""
 
     limits: Limits
+    layout: Layout
     throttle: Throttle
     context: ssl.SSLContext
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from reconciler.core.ranges import Layout, layout
+from reconciler.core.ranges import Layout
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.fetch.attempt import Attempt, Means
@@ -90,10 +90,7 @@ class Download:
     def _bytes(self, location: _Location, remote: Remote, descriptor: int) -> str:
         """Get all bytes, from one version of the file; their hash."""
         target = self._order.folder / remote.digest
-        limits = self._means.limits
-        plan = layout(remote.size, limits.connections)
-        if limits.chunk:
-            plan = Layout(limits.connections, limits.chunk)
+        plan = self._means.layout
         for _ in range(STARTS):
             self._partial = Partial(target, descriptor, remote.size)
             try:

@@ -74,10 +74,10 @@ class Limits:
     """How hard to try, and how gently."""
 
     connections: int = 4
-    """For each file, at most; small ones take fewer (`core.ranges.layout`)."""
+    """For each file, at most; small downloads take fewer (`core.ranges.layout`)."""
     chunk: int | None = None
-    """Bytes of one request; None for what fits the file's size."""
-    files: int = 4
+    """Bytes of one request, on all connections; None for what fits the size of all."""
+    files: int = 2
     """At a time."""
     stall_s: float = 30.0
     """A connection that brings no byte for so long is given up and made anew."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
+from reconciler.core.ranges import Layout, layout
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.fetch.attempt import Means
 from reconciler.drivers.fetch.crew import Crew
@@ -43,9 +44,14 @@ def all_files(
     if not orders:
         return
     stop = threading.Event()
-    means = Means(limits, Throttle(limits.bytes_per_s), httpx.create_ssl_context())
-    downloads = [Download(order, means, stop) for order in orders]
     total = sum(order.size for order in orders)
+    at_once = min(limits.files, len(orders))
+    plan = layout(total, at_once, limits.connections)
+    if limits.chunk is not None:
+        plan = Layout(limits.connections, limits.chunk)
+    throttle = Throttle(limits.bytes_per_s)
+    means = Means(limits, plan, throttle, httpx.create_ssl_context())
+    downloads = [Download(order, means, stop) for order in orders]
     waiting = iter(downloads)
     turn = threading.Lock()
 
@@ -59,7 +65,7 @@ def all_files(
 
     crew = Crew()
     progress(0, total)
-    for _ in range(min(limits.files, len(orders))):
+    for _ in range(at_once):
         crew.start(work)
     report_at = time.monotonic() + REPORT_EVERY_S
     try:
