@@ -14,8 +14,8 @@ from dataclasses import dataclass
 Span = tuple[int, int]
 
 MIB = 1 << 20
-IN_FLIGHT_SHARE = 0.002
-"""Of a download, what may be asked for and not yet noted: a kill loses no more, ten lose 2 %."""
+IN_FLIGHT_SHARE = 0.0018
+"""Of a download, what may be asked for and not yet noted: ten kills lose less than 2 %."""
 GOOD_CHUNK = 2 * MIB
 """Shorter requests cost more than a further connection gains: 1 ms of CPU each."""
 LEAST_IN_FLIGHT = MIB // 2

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.ranges import (
+    IN_FLIGHT_SHARE,
     LONGEST_CHUNK,
     MIB,
     Journal,
@@ -107,5 +108,5 @@ def test_ten_kills_cost_at_most_two_per_cent(size: int, connections: int) -> Non
 
 def test_small_files_take_one_connection_and_big_ones_all() -> None:
     assert layout(0, 1, 4) == layout(100 * MIB, 2, 4) == Layout(1, MIB // 2)
-    assert layout(2**30, 1, 4) == Layout(1, 2**31 // 1000)
-    assert layout(2**32, 1, 4).connections == layout(2**33, 2, 4).connections == 4
+    assert layout(2**30, 1, 4) == Layout(1, int(2**30 * IN_FLIGHT_SHARE))
+    assert layout(2**33, 1, 4).connections == layout(2**34, 2, 4).connections == 4
