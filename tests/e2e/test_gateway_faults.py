@@ -52,7 +52,7 @@ def test_everything_killed(lab: Lab) -> None:
     nginx = lab.nginx()
     machine.kill([nginx.master or 0, *nginx.workers, *lab.pids().values()])
     eventually(lambda: not lab.servers() and lab.nginx() == Nginx(None, ()), "all is dead")
-    assert lab.phases(code=3) == dict.fromkeys("ab", "absent")
+    assert lab.phases(code=3) == dict.fromkeys("ab", "exited")
     assert not machine.listens(lab.listen)
     lab.apply()
     assert lab.complete("a").status == 200
