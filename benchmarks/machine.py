@@ -24,6 +24,8 @@ DOCUMENT = "docs/benchmarks.md"
 
 def facts(engine: str, engine_command: Sequence[str], nginx: Sequence[str]) -> dict[str, str]:
     """What a reader must know of this run to judge its numbers."""
+    # The program's own name: a build from a source package knows no number of its own.
+    engine = Path(engine_command[0]).name if engine == "llama-server" else engine
     now = datetime.datetime.fromtimestamp(SystemClock().now(), datetime.UTC)
     load = Path("/proc/loadavg").read_text(encoding="ascii").split()[0]
     return {
