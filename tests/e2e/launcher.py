@@ -23,7 +23,9 @@ from reconciler.__main__ import main
 from reconciler.drivers import effects
 
 CHANGES = ("os.", "shutil.", "subprocess.", "socket.bind")
-LOOKS = frozenset({"os.listdir", "os.scandir", "os.putenv", "os.unsetenv", "os.fork"})
+LOOKS = frozenset({"os.listdir", "os.scandir", "os.walk", "os.putenv", "os.unsetenv", "os.fork"})
+MEASURED = os.environ.get("COVERAGE_FILE", "\0")
+"""Where lines that were run are noted, under `make test`: no file of ours."""
 _fsync = os.fsync
 
 
@@ -56,6 +58,8 @@ class Moments:
             if isinstance(path, int) or path == os.devnull or (is_reading and not self._within):
                 return
         elif event in LOOKS or not event.startswith(CHANGES):
+            return
+        if str(next(iter(arguments), "")).startswith(MEASURED):
             return
         self._call(event, arguments)
 

@@ -198,7 +198,8 @@ class Walk:
         assert_at_rest(self._lab, leg.after, gateway=leg.gateway)
         # What does not go through drivers/effects.py would have no moment of its own.
         outside = [one for one in done.moments if one.startswith("outside: ")]
-        assert [one for one in outside if not one.startswith(self._scenario.past_effects)] == []
+        unknown = [one for one in outside if not one.startswith(self._scenario.past_effects)]
+        assert unknown == [], unknown
         return done.moments
 
     def go(self, there: Iterable[Fault], back: Iterable[Fault], look: Look) -> None:

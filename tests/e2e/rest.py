@@ -15,7 +15,7 @@ from e2e import machine
 from e2e.lab import Lab
 
 PID_FILE = re.compile(r"\d+\n\d*\n")
-SLOT_NOTE = re.compile(r"(stopping \d+ \d+\n)?")
+SLOT_NOTE = re.compile(r"((stopping|ended) \d+ \d+\n|log \d+\n)?")
 
 
 def assert_no_file_is_torn(lab: Lab) -> None:
