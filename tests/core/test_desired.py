@@ -14,6 +14,7 @@ from reconciler.core.desired import (
     Model,
     Probe,
     Source,
+    Tls,
     parse_duration,
     parse_host,
     parse_inner_path,
@@ -151,3 +152,9 @@ def test_values_are_frozen_and_know_their_defaults() -> None:
     assert Probe(startup=None) == Probe()
     with pytest.raises(ValidationError, match="frozen"):
         state.store = "x"  # type: ignore[misc]
+
+
+def test_the_gateways_address_as_a_client_writes_it() -> None:
+    assert Gateway(listen="127.0.0.1:80").url == "http://127.0.0.1:80"
+    tls = Tls(cert="cert.pem", key="key.pem")
+    assert Gateway(listen="[::1]:443", tls=tls).url == "https://[::1]:443"
