@@ -91,6 +91,12 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
         (header([value(b"k", 9, struct.pack("<IQ", 9, 1))], []), "array of arrays"),
         (header([value(b"k", 9, struct.pack("<IQ", 4, 2**62))], []), "ends inside its header"),
         (header([value(b"k", 9, struct.pack("<IQ", 8, 2**62))], []), "ends inside its header"),
+        (header([value(b"k", 9, struct.pack("<IQQ", 8, 1, 9))], []), "ends inside its header"),
+        (header([value(b"k", 9, struct.pack("<IQQ", 8, 2, 9))], []), "ends inside its header"),
+        (
+            header([value(b"k", 9, struct.pack("<IQQ", 8, 2, 2**64 - 1))], []),
+            "ends inside its header",
+        ),
         (header([value(b"k", 8, struct.pack("<Q", 2**63))], []), "ends inside its header"),
         (header([], [tensor((1,) * 9, 0, 0)]), "tensor of 9 dimensions"),
     ],
