@@ -44,16 +44,17 @@ class Holders:
 
 def holders_of(lock: str) -> Holders:
     """The nginx processes that hold this lock."""
-    found = proc.holders_of(lock)
-    titles = {ref: " ".join(proc.command_line(ref.pid)) for ref in found}
-    masters = [ref for ref in found if titles[ref].startswith("nginx: master")]
-    others = [ref for ref in found if titles[ref].startswith("nginx: ") and ref not in masters]
+    titles = {pid: " ".join(proc.command_line(pid)) for pid in proc.own_pids()}
+    # By title first: a process has one, and may have a thousand open files.
+    found = proc.holders_of(lock, [pid for pid in titles if titles[pid].startswith("nginx: ")])
+    masters = [ref for ref in found if titles[ref.pid].startswith("nginx: master")]
+    others = [ref for ref in found if ref not in masters]
     pids = {ref.pid for ref in masters}
     orphans = {ref for ref in others if _parent(ref) not in pids}
     return Holders(
         master=masters[0] if masters else None,
         workers=tuple(ref for ref in others if ref not in orphans),
-        draining=frozenset(ref for ref in others if "shutting down" in titles[ref]),
+        draining=frozenset(ref for ref in others if "shutting down" in titles[ref.pid]),
         orphans=tuple(ref for ref in others if ref in orphans),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,14 +139,14 @@ def open_files(pid: int) -> Iterator[str]:
             continue
 
 
-def holders_of(path: str) -> tuple[ProcessRef, ...]:
-    """All live processes of this user, but ourselves, that have `path` open.
+def holders_of(path: str, among: Iterable[int] | None = None) -> tuple[ProcessRef, ...]:
+    """All live processes of this user (or `among` these), but ourselves, that have `path` open.
 
     This is how the holder of an inherited flock is found; /proc/locks names the one that took it.
     """
     here = os.getpid()
     found = []
-    for pid in own_pids():
+    for pid in own_pids() if among is None else among:
         if pid != here and path in open_files(pid):
             ref = ref_of(pid)
             if ref is not None:
