@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         values = {"facts": facts, "sections": [asdict(one) for one in sections]}
         options.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    text = render(f"python -m benchmarks {shlex.join(argv)}".strip(), facts, sections)
+    command = f"python -m benchmarks {shlex.join(argv)}".strip()
+    text = render(command, facts, sections, quick=options.quick)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     else:

@@ -13,20 +13,27 @@ from benchmarks.results import Bar, Row, Section, Unit
 _HEAD = """\
 # Benchmarks
 
-Written by `{command}`; an edit here is lost at the next run. [CONTRIBUTING.md](../CONTRIBUTING.md)
-says how to run and extend it.
+Written by `{command}`; an edit here is lost at the next run.
+[CONTRIBUTING.md](../CONTRIBUTING.md) says how to run and extend it.
 
 Each number is the median of its rounds, with the least and the most of them in parentheses.
 Absolute numbers are this machine's; what carries over are the ratios. A ratio is taken round by
 round between things that were measured in turn within this one run.
 """
+_QUICK = """\
+**This was a quick run, one round with a tenth of everything, to try the harness: its numbers and
+its missed bars say nothing.**
+"""
 _BYTE_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
-def render(command: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
-    """The whole document."""
+def render(
+    command: str, facts: Mapping[str, str], sections: Sequence[Section], *, quick: bool = False
+) -> str:
+    """The whole document; a `quick` run's says that it is one."""
     machine = _table(("", "this run"), [(name, value) for name, value in facts.items()])
-    parts = [_HEAD.format(command=command), machine, *map(_section, sections)]
+    head = [_HEAD.format(command=command), *([_QUICK] if quick else [])]
+    parts = [*head, machine, *map(_section, sections)]
     return "\n".join(parts)
 
 

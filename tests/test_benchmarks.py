@@ -122,6 +122,10 @@ def test_the_whole_document() -> None:
     text = render("make bench", facts, sections)
     assert text.startswith("# Benchmarks\n\nWritten by `make bench`; an edit here is lost")
     assert text.endswith(f"\n\n{DOCUMENT}")
+    assert "quick" not in text
+    quick = render("make bench", facts, sections, quick=True)
+    assert "**This was a quick run" in quick
+    assert quick.endswith(f"\n\n{DOCUMENT}")
 
 
 def test_wrk_counts_good_answers() -> None:
