@@ -47,7 +47,9 @@ def holders_of(lock: str) -> Holders:
     titles = {pid: " ".join(proc.command_line(pid)) for pid in proc.own_pids()}
     # By title first: a process has one, and may have a thousand open files.
     found = proc.holders_of(lock, [pid for pid in titles if titles[pid].startswith("nginx: ")])
-    masters = [ref for ref in found if titles[ref.pid].startswith("nginx: master")]
+    titled = {ref.pid for ref in found if titles[ref.pid].startswith("nginx: master")}
+    # A worker that was forked a moment ago still has its master's title.
+    masters = [ref for ref in found if ref.pid in titled and _parent(ref) not in titled]
     others = [ref for ref in found if ref not in masters]
     pids = {ref.pid for ref in masters}
     orphans = {ref for ref in others if _parent(ref) not in pids}

@@ -219,17 +219,17 @@ class ServerProcesses:
 
     def signal_stop(self, server: ProcessRef, instance: InstanceName, slot: str) -> None:
         """TERM, once: a second one crashes llama-server, so the first is noted on the slot."""
-        if self._slot_note(instance, slot) == _stopping_note(server):
+        path, before = self._site.slot_lock(instance, slot), self._slot_note(instance, slot)
+        if before == _stopping_note(server):
             return
         if proc.lives(server):
-            note = self._site.slot_lock(instance, slot)
             with contextlib.suppress(OSError):  # a full disk must not keep a server alive
-                effects.overwrite(note, _stopping_note(server))
+                effects.overwrite(path, _stopping_note(server))
             try:
                 effects.send(server, signal.SIGTERM, proc.lives)
             except OSError:
                 with contextlib.suppress(OSError):
-                    effects.overwrite(note, "")
+                    effects.overwrite(path, before)
                 raise
 
     def kill(self, server: ProcessRef) -> None:

@@ -126,11 +126,14 @@ def test_who_was_not_told_to_end_is_not_noted_as_ending(
     rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = rig.start()
+    slot = Path(rig.site.slot_lock(M, "a"))
+    before = slot.read_text(encoding="utf-8")
     refused(monkeypatch, "SIGTERM")
     with pytest.raises(OSError, match="Input/output error"):
         rig.runtime.signal_stop(ref, M, "a")
     (seen,) = rig.runtime.list()
     assert seen.phase is Phase.STARTING
+    assert slot.read_text(encoding="utf-8") == before
     monkeypatch.undo()
     rig.runtime.signal_stop(ref, M, "a")
     assert rig.runtime.wait_gone(ref, PATIENCE_S, NEVER)

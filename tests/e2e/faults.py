@@ -55,7 +55,7 @@ class Ended:
 class Launcher:
     """Starts the command, one run at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, measured: bool = True) -> None:
         self._out, self._err, self._book = (folder / name for name in ("out", "err", "book"))
         self._lab: Lab | None = None
         self.pid = 0
@@ -63,6 +63,7 @@ class Launcher:
             [sys.executable, str(PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=os.environ if measured else os.environ | {"COVERAGE_PROCESS_START": ""},
             text=True,
             start_new_session=True,
         )
@@ -120,9 +121,9 @@ class Launcher:
 
 
 @contextmanager
-def launcher(folder: Path) -> Iterator[Launcher]:
-    """A launcher that ends with the test."""
-    made = Launcher(folder)
+def launcher(folder: Path, *, measured: bool = True) -> Iterator[Launcher]:
+    """A launcher that ends with the test; `measured` False keeps coverage out of its commands."""
+    made = Launcher(folder, measured=measured)
     try:
         yield made
     finally:

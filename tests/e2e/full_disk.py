@@ -51,7 +51,7 @@ def main() -> None:
     assert "Errno" not in said, said
     assert_no_file_is_torn(lab)
     assert lab.nginx().master == nginx.master
-    assert lab.pids()["keep"] == before["keep"]
+    assert lab.servers()["keep"] == [before["keep"]]
     for name in ("keep", "sur"):
         assert lab.complete(name).status == 200, name
     # Stopping must work, of all things.

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-LOOKS_UNTIL_FOREIGN = 1000
+LOOKS_UNTIL_FOREIGN = 500
 """More than 5 s: by then a process has long executed what it was started for."""
 
 _PORTS = itertools.count(os.getpid() * 61)
@@ -155,6 +155,18 @@ def _is(entry: os.DirEntry[str], wanted: os.stat_result) -> bool:
         return False
 
 
+def open_files(pid: int) -> set[str]:
+    """The paths that a process has open."""
+    found = set()
+    with os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            try:
+                found.add(str(Path(entry.path).readlink()))
+            except OSError:
+                continue
+    return found
+
+
 def kill(processes: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
     for pid in processes:
         try:
@@ -192,6 +204,7 @@ class Twins:
         self._root = str(root)
         self._most = most or {}
         self._foreign: dict[int, int] = {}
+        self._ours: dict[int, str] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.seen: list[str] = []
@@ -218,7 +231,7 @@ class Twins:
         assert not self.seen
 
     def _watch(self) -> None:
-        while not self._end.wait(0.005):
+        while not self._end.wait(0.01):
             self.looks += 1
             for instance, found in servers(self._labels()).items():
                 # A scan takes a moment: only who lives after it counts as living at once.
@@ -227,15 +240,19 @@ class Twins:
                     self.seen.append(f"{instance}: {still}")
 
     def _labels(self) -> dict[int, str]:
-        """Pid -> instance. Who has long been somebody else is not looked at again: it is costly."""
-        found: dict[int, str] = {}
+        """Pid -> instance. Whom it knows is not asked again, neither a server nor a stranger."""
+        ours: dict[int, str] = {}
         foreign: dict[int, int] = {}
         for pid in pids():
             looks = self._foreign.get(pid, 0)
-            env = environment(pid) if looks < LOOKS_UNTIL_FOREIGN else {}
-            if env.get("LLM_RECONCILE_ROOT") == self._root and lives(pid):
-                found[pid] = env.get("LLM_RECONCILE_INSTANCE", "?")
-            else:
+            label = self._ours.get(pid)
+            if label is None and looks < LOOKS_UNTIL_FOREIGN:
+                env = environment(pid)
+                if env.get("LLM_RECONCILE_ROOT") == self._root:
+                    label = env.get("LLM_RECONCILE_INSTANCE", "?")
+            if label is None:
                 foreign[pid] = looks + 1
-        self._foreign = foreign
-        return found
+            else:
+                ours[pid] = label
+        self._foreign, self._ours = foreign, ours
+        return {pid: label for pid, label in ours.items() if lives(pid)}

@@ -67,6 +67,8 @@ class Scenario:
     """Instances of which two may live at once: no run may leave them without any."""
     stays: frozenset[str] = frozenset()
     """Instances that no run may touch."""
+    is_symmetric: bool = False
+    """Both legs do the same, to other names: by day they share the moments."""
     past_effects: tuple[str, ...] = PAST_EFFECTS
     """What may change the machine without being one of our effects."""
 
@@ -145,6 +147,7 @@ EDIT = Scenario(
     parts=2,
     most={"sur": 2},
     stays=frozenset({"keep"}),
+    is_symmetric=True,
 )
 FIRST = Scenario(
     "first",
@@ -169,7 +172,8 @@ HEADLESS = Scenario(
 FETCH = Scenario(
     "fetch",
     Leg(APPLY, frozenset({"a"}), unfetched),
-    Leg(("down", "-y"), frozenset(), gateway=False, settles=False),
+    Leg(APPLY, frozenset({"a"}), unfetched),
+    is_symmetric=True,
     past_effects=("outside: ",),
 )
 
@@ -259,10 +263,10 @@ def around(moments: Iterable[str]) -> list[str]:
 
 
 def within(moments: Iterable[str]) -> list[str]:
-    """Those in the middle of an effect; by day, of the first one of each kind."""
+    """Those in the middle of an effect; by day, of the last one of each kind."""
     effects: dict[str, list[str]] = {}
     for one in moments:
         if one.startswith("within "):
             effects.setdefault(one.partition(": ")[0], []).append(one)
-    kinds = {effect.split()[1]: effect for effect in reversed(effects)}
+    kinds = {effect.split()[1]: effect for effect in effects}
     return [one for effect in (effects if NIGHT else kinds.values()) for one in effects[effect]]

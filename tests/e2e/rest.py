@@ -40,6 +40,9 @@ def assert_at_rest(lab: Lab, wanted: Collection[str], *, gateway: bool = True) -
     assert_no_file_is_torn(lab)
     servers, nginx = lab.pids(), lab.nginx()
     assert set(servers) == set(wanted)
+    for name, pid in servers.items():
+        held = {str(lab.state / "slots" / f"{name}.{slot}") for slot in "ab"}
+        assert len(held & machine.open_files(pid)) == 1, f"{name} holds no slot"
     assert bool(nginx.master) is gateway
     masters = [nginx.master] if nginx.master else []
     eventually(

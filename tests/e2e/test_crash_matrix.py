@@ -29,13 +29,11 @@ def killed(broken: Broken) -> None:
 
 def chosen(scenario: Scenario, walk: Walk) -> tuple[list[str], list[str]]:
     """The moments of both legs that are tried."""
-    there, back = walk.learn()
-    if NIGHT:
-        return around(there) + within(there), around(back) + within(back)
-    if scenario is EDIT:
-        # Its legs do the same to other names.
-        return around(there)[::2] + within(there), around(back)[1::2]
-    return around(there), around(back)
+    learnt = walk.learn()
+    if not NIGHT and not scenario.is_symmetric:
+        return around(learnt[0]), around(learnt[1])
+    there, back = (around(moments) + within(moments) for moments in learnt)
+    return (there, back) if NIGHT else (there[::2], back[1::2])
 
 
 def walk_through(lab: Lab, commands: Launcher, scenario: Scenario, part: int = 0) -> None:
@@ -47,7 +45,6 @@ def walk_through(lab: Lab, commands: Launcher, scenario: Scenario, part: int = 0
             for moments in chosen(scenario, walk)
         )
         assert there
-        assert back
         walk.go(there, back, killed)
 
 

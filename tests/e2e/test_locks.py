@@ -14,6 +14,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 from typer.main import get_command
+from waiting import eventually
 
 from e2e import machine
 from e2e.lab import Lab
@@ -79,6 +80,7 @@ def test_lock_is_free_at_once_after_a_kill(fakes: Lab) -> None:
     fakes.write({"slow": SLOW})
     lock = fakes.state / "run.lock"
     with busy(fakes) as first:
+        eventually(lambda: fakes.nginx().master is not None, "nginx is started")
         assert not is_free(lock)
         assert machine.holders(lock) == [first.pid]
         first.kill()
