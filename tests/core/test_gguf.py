@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_gguf import write_tiny_gguf
 
-from reconciler.core.gguf import BLOCKS, GgufError, least_size
+from reconciler.core.gguf import (
+    BLOCKS,
+    CutOffError,
+    Facts,
+    GgufError,
+    facts_of,
+    least_size,
+    read_header,
+)
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +145,55 @@ def test_a_tensor_of_a_newer_type_counts_as_one_byte() -> None:
 def test_the_sizes_of_all_types_are_those_of_the_gguf_package() -> None:
     theirs = {int(kind): tuple(map(int, sizes)) for kind, sizes in GGML_QUANT_SIZES.items()}
     assert {kind: BLOCKS.get(kind) for kind in theirs} == theirs
+
+
+# ---- what it says of the model
+
+
+def test_a_real_header_says_what_the_model_is(tiny: bytes) -> None:
+    facts = facts_of([read_header(tiny)])
+    assert facts.architecture == "llama"
+    assert (facts.layers, facts.heads, facts.kv_heads) == (1, 4, 4)
+    assert facts.context_length == 2048
+    assert facts.parameters == 2 * 354 * 32 + 4 * 32 * 32 + 3 * 64 * 32 + 3 * 32
+
+
+def array(kind: int, numbers: list[int]) -> bytes:
+    return struct.pack(f"<IQ{len(numbers)}I", kind, len(numbers), *numbers)
+
+
+def test_facts_of_several_files_add_up() -> None:
+    first = [
+        value(b"general.architecture", 8, text(b"x\n")),
+        value(b"general.file_type", 4, struct.pack("<I", 15)),
+        value(b"x\\n.block_count", 10, struct.pack("<Q", 61)),
+        value(b"x\\n.attention.head_count", 9, array(4, [0, 8, 4])),
+        value(b"x\\n.attention.head_count_kv", 9, array(4, [])),
+        value(b"x\\n.context_length", 6, struct.pack("<f", 1.0)),
+    ]
+    second = [value(b"general.file_type", 4, struct.pack("<I", 7))]
+    headers = [
+        read_header(header(first, [])),
+        read_header(header(second, [tensor((2, 3), 0, 0)]) + bytes(64)),
+    ]
+    assert facts_of(headers) == Facts("x\\n", 61, 8, None, None, 6, "Q4_K_M")
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "F32"), (4, "4"), (99, "99"), (41, "41")])
+def test_a_file_type_without_a_name_is_its_number(number: int, said: str) -> None:
+    kind = value(b"general.file_type", 4, struct.pack("<I", number))
+    assert facts_of([read_header(header([kind], []))]) == Facts(file_type=said)
+
+
+def test_a_text_that_is_too_long_is_no_fact() -> None:
+    name = value(b"general.architecture", 8, text(b"x" * 5000))
+    assert facts_of([read_header(header([name], []))]) == Facts()
+    assert facts_of([]) == Facts()
+
+
+def test_an_end_inside_the_header_is_told_from_no_header(tiny: bytes) -> None:
+    with pytest.raises(CutOffError):
+        read_header(tiny[:5000])
+    with pytest.raises(GgufError) as caught:
+        read_header(b"GGML" + tiny[4:])
+    assert not isinstance(caught.value, CutOffError)
