@@ -302,7 +302,7 @@ def test_a_store_that_stays_broken_is_said(rig: Rig) -> None:
 def test_a_store_that_stays_silent_is_said(rig: Rig, kind: Kind) -> None:
     rig.limits = replace(rig.limits, stall_s=0.1, tries=2)
     rig.hub.faults = [Fault(kind)] * 99
-    with pytest.raises(HubError, match=r"sent nothing in time \(ReadTimeout\)"):
+    with pytest.raises(HubError, match=r"sent nothing in time"):
         rig.fetch()
 
 
@@ -390,7 +390,7 @@ def test_proxies_come_from_the_environment(rig: Rig, monkeypatch: pytest.MonkeyP
         proxy.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with pytest.raises(HubError, match=r"cannot be reached \(ConnectError\)") as caught:
+        with pytest.raises(HubError, match=r"cannot be reached \(Connection refused\)") as caught:
             rig.fetch()
     assert "proxy" in caught.value.hint
     assert rig.gets() == 0

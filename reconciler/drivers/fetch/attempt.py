@@ -13,16 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import httpx
-
 from reconciler.core.ranges import MIB, Layout, Span, gaps, pieces
 from reconciler.drivers.base import Cancel
+from reconciler.drivers.fetch.connections import Connections
 from reconciler.drivers.fetch.crew import Crew
 from reconciler.drivers.fetch.order import Hash, Limits, Remote
 from reconciler.drivers.fetch.partial import POLL_S, Partial, Writer
 from reconciler.drivers.fetch.retries import Retries
 from reconciler.drivers.fetch.throttle import Throttle
-from reconciler.drivers.fetch.wire import DeniedError, Request, client
+from reconciler.drivers.fetch.wire import DeniedError, Request
 from reconciler.errors import HubError, InterruptedRunError
 
 
@@ -96,35 +95,35 @@ class Attempt:
 
     def _work(self) -> None:
         """One connection: piece by piece until none is left."""
-        with client(self._means.limits, self._means.context) as one:
+        with Connections(self._means.limits, self._means.context) as connections:
             while (span := self._next()) is not None:
                 writer = self._partial.writer(span[0])
-                self._bring(one, writer, span[1])
+                self._bring(connections, writer, span[1])
                 writer.finish()
 
     def _next(self) -> Span | None:
         with self._lock:
             return next(self._missing, None)
 
-    def _bring(self, one: httpx.Client, writer: Writer, end: int) -> None:
+    def _bring(self, connections: Connections, writer: Writer, end: int) -> None:
         """Get one piece, however often its connection breaks."""
         retries = Retries(self._means.limits)
         while writer.at < end and not self._over.is_set():
             begin = writer.at
             try:
-                self._ask(one, writer, end)
+                self._ask(connections, writer, end)
             except HubError as error:
                 if writer.at > begin:
                     retries.progress()
                 self._over.wait(retries.failed(error))
 
-    def _ask(self, one: httpx.Client, writer: Writer, end: int) -> None:
+    def _ask(self, connections: Connections, writer: Writer, end: int) -> None:
         """Send one request, and write what it brings."""
         remote = self._location.get()
         begin = writer.at
         request = Request(self._where, remote, (begin, end), self._partial.etag)
         try:
-            for block in request.blocks(one, self._partial.identify):
+            for block in request.blocks(connections, self._partial.identify):
                 if self._over.is_set() or not writer.write(block):
                     return
                 pause = self._means.throttle.pause(len(block))

@@ -102,6 +102,7 @@ class Partial:
         self._reading = threading.Lock()
         self._writers: list[Writer] = []
         self._is_open = True
+        self._writing = 0
         self.size = size
         self.etag = ""
         self.spans: tuple[Span, ...] = ()
@@ -132,17 +133,29 @@ class Partial:
             self._writers.append(writer)
         return writer
 
-    def write(self, writer: Writer, content: bytes) -> bool:
-        """Add to what this one wrote; False once closed."""
+    def write(self, writer: Writer, content: bytes | memoryview) -> bool:
+        """Add to what this one wrote; False once closed. All of them may write at once."""
         with self._noted:
             if not self._is_open:
                 return False
+            self._writing += 1
+        count = 0
+        try:
             effects.write_at(self._descriptor, content, writer.at)
-            writer.at += len(content)
-            self.done += len(content)
-            if writer.at - writer.noted >= NOTE_EVERY:
-                self._note(writer)
+            count = len(content)
+        finally:
+            self._wrote(writer, count)
         return True
+
+    def _wrote(self, writer: Writer, count: int) -> None:
+        with self._noted:
+            self._writing -= 1
+            writer.at += count
+            self.done += count
+            if not self._is_open:
+                self._noted.notify_all()
+            elif writer.at - writer.noted >= NOTE_EVERY:
+                self._note(writer)
 
     def finish(self, writer: Writer) -> None:
         """Note the rest of what this one wrote."""
@@ -173,9 +186,10 @@ class Partial:
     def close(self) -> None:
         """Note what was written and take no more; the descriptor is its holder's to close."""
         with self._reading, self._noted:
+            self._is_open = False
+            self._noted.wait_for(lambda: self._writing == 0)
             for writer in self._writers:
                 self._note(writer)
-            self._is_open = False
             self._noted.notify_all()
             if self._journal is not None:
                 os.close(self._journal)
@@ -189,7 +203,7 @@ class Writer:
         self._partial = partial
         self.at = self.noted = begin
 
-    def write(self, content: bytes) -> bool:
+    def write(self, content: bytes | memoryview) -> bool:
         """Write the next bytes; False when they are not wanted any more."""
         return self._partial.write(self, content)
 

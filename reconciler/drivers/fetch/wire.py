@@ -1,30 +1,24 @@
 """One request for a part of a file, and what its answer means.
 
 In: a URL, a span. Out: bytes as they come, `Changed`, or a `HubError` that says whether to try
-again. Proxies and certificates come from the environment. Nothing here retries or writes.
+again. Nothing here retries or writes.
 """
 
 from __future__ import annotations
 
 import http
-import ssl
 from collections.abc import Callable, Iterator
-
-import httpx
+from http.client import HTTPException
 
 from reconciler.core.ranges import Span, parse_content_range
-from reconciler.drivers.fetch.order import Changed, Limits, Remote
+from reconciler.core.text import printable
+from reconciler.drivers.fetch.connections import Answer, Connections
+from reconciler.drivers.fetch.order import Changed, Remote
 from reconciler.errors import HubError
 
 
 class DeniedError(HubError):
     """This URL is not (or no longer) to be read: the file must be located again."""
-
-
-def client(limits: Limits, context: ssl.SSLContext) -> httpx.Client:
-    """For one connection at a time."""
-    patience = httpx.Timeout(limits.stall_s, connect=limits.connect_s)
-    return httpx.Client(timeout=patience, verify=context, follow_redirects=True)
 
 
 class Request:
@@ -36,8 +30,10 @@ class Request:
         self._begin, self._end = span
         self._etag = etag
 
-    def blocks(self, client: httpx.Client, identify: Callable[[str], bool]) -> Iterator[bytes]:
-        """The bytes, in order; perhaps fewer than asked for.
+    def blocks(
+        self, connections: Connections, identify: Callable[[str], bool]
+    ) -> Iterator[memoryview]:
+        """The bytes, in order; perhaps fewer than asked for. A block lasts until the next one.
 
         `identify` is told the answer's ETag, and says whether it is that of the bytes before.
 
@@ -47,17 +43,20 @@ class Request:
             HubError: they did not come (further).
         """
         try:
-            with client.stream("GET", self._remote.url, headers=self._headers()) as answer:
-                left = self._accepted(answer, identify)
-                for block in answer.iter_raw():
-                    yield block[:left]
-                    left -= len(block)
-                    if left < 0:
-                        raise self._failure("sent more than was asked for")
-        except httpx.TimeoutException as error:
-            raise self._failure(f"sent nothing in time ({type(error).__name__})") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._failure(f"cannot be reached ({type(error).__name__})") from error
+            answer = connections.get(self._remote.url, self._headers())
+            left = self._accepted(answer, identify)
+            for block in answer.blocks():
+                yield block[:left]
+                left -= len(block)
+                if left < 0:
+                    raise self._failure("sent more than was asked for")
+        except TimeoutError as error:
+            raise self._failure("sent nothing in time") from error
+        except (HTTPException, OSError) as error:
+            said = isinstance(error, OSError) and error.strerror
+            raise self._failure(
+                f"cannot be reached ({printable(said or type(error).__name__)})"
+            ) from error
 
     def _headers(self) -> dict[str, str]:
         headers = {**self._remote.headers, "Accept-Encoding": "identity"}
@@ -67,12 +66,12 @@ class Request:
                 headers["If-Range"] = self._etag
         return headers
 
-    def _accepted(self, answer: httpx.Response, identify: Callable[[str], bool]) -> int:
+    def _accepted(self, answer: Answer, identify: Callable[[str], bool]) -> int:
         """How many bytes of the wanted ones this answer brings."""
-        status = answer.status_code
-        etag = answer.headers.get("ETag", self._etag)
+        status = answer.status
+        etag = answer.header("ETag", self._etag)
         if status == http.HTTPStatus.PARTIAL_CONTENT:
-            sent = parse_content_range(answer.headers.get("Content-Range", ""))
+            sent = parse_content_range(answer.header("Content-Range"))
             if sent is None or sent[0][0] != self._begin or sent[0][1] > self._end:
                 raise self._failure("sent other bytes than those asked for")
             if sent[1] != self._remote.size or not identify(etag):
@@ -87,9 +86,9 @@ class Request:
             raise Changed(ranges=True)
         raise self._refusal(answer)
 
-    def _refusal(self, answer: httpx.Response) -> HubError:
-        status = answer.status_code
-        asked = answer.headers.get("Retry-After", "")
+    def _refusal(self, answer: Answer) -> HubError:
+        status = answer.status
+        asked = answer.header("Retry-After")
         if status in {401, 403}:
             hint = "check HF_TOKEN, or run `hf auth login`"
             return DeniedError(f"{self._where} refuses us (HTTP {status})", hint=hint)
