@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,13 @@ class Workspace:
     root: Path
     desired_path: Path
     environment: Mapping[str, str]
+
+    @property
+    def typed(self) -> str:
+        """The desired file as it can be typed in a shell, standing where we stand."""
+        path = os.path.normpath(self.desired_path.absolute())
+        near = os.path.relpath(path)
+        return shlex.quote(path if near.startswith("..") else near)
 
     def parse(self) -> ParsedDesired:
         """Read and check the desired file.
@@ -156,12 +165,13 @@ def open_root(root: Path | None, environment: Mapping[str, str]) -> Workspace:
     Raises:
         UsageError: there is no root here, or no telling which file is meant.
     """
-    if root is not None and not root.is_dir():
-        raise UsageError(f"--root {root} is not a folder")
 
     def is_known(one: Path) -> bool:
         return StateFolder(state_folder(str(one), environment)).read().desired is not None
 
+    # A root that was moved or removed while its servers ran can still be looked at, and stopped.
+    if root is not None and not root.is_dir() and not is_known(root.resolve()):
+        raise UsageError(f"--root {root} is not a folder")
     folder = root.resolve() if root else root_from_here(Path.cwd(), is_known)
     journal = StateFolder(state_folder(str(folder), environment)).read()
     return _workspace(folder, only_desired(folder, journal.desired), environment)

@@ -81,6 +81,7 @@ def observe(
         nginx=nginx,
         nginx_reason=nginx_reason,
         ports=drivers.ports.holders(_ports(desired), _ours(servers, gateway)),
+        has_listen_address=not desired.gateway or drivers.ports.has_address(desired.gateway.host),
         files=files,
         engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
         journal=drivers.state.read(),
@@ -89,6 +90,7 @@ def observe(
         memory=replace(memory, gpus=_cards(desired, drivers, files, memory.usable_bytes, running)),
         templates=drivers.templates,
         secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
+        lost_roots=drivers.runtime.lost_roots(),
     )
 
 

@@ -34,5 +34,10 @@ def schema() -> ExitCode:
 @verb
 def version() -> ExitCode:
     """Print the version of llm-reconcile."""
-    make_output().data(f"llm-reconcile {reconciler.__version__}")
+    tell_version()
     return ExitCode.OK
+
+
+def tell_version() -> None:
+    """The line of `version` and `--version`."""
+    make_output().data(f"llm-reconcile {reconciler.__version__}")

@@ -72,6 +72,8 @@ class Run:
     why: str = ""
     """The reason of every removal, where it is not the file's."""
     question: str = "Do you want to make these changes? (yes/no)"
+    nothing: str = ""
+    """What is said of no changes."""
 
 
 def register(app: typer.Typer) -> None:
@@ -179,6 +181,7 @@ def down(
         lock_timeout,
         why="down",
         question="Do you want to stop all this? (yes/no)",
+        nothing="Nothing of this root runs.",
     )
     return perform(run, output)
 
@@ -204,8 +207,9 @@ def perform(run: Run, output: Output) -> ExitCode:
     """Look, show, ask, carry out."""
     with interruptible(output) as interrupt:
         with run.drivers.state.run_lock(run.lock_timeout):
-            settle(run.drivers, interrupt.event)
-            seen = _look(run)
+            with interrupt.looking():
+                settle(run.drivers, interrupt.event)
+                seen = _look(run)
             if not seen.guards and (seen.plan.is_noop or run.yes):
                 _show(seen, run, output)
                 return _carry_out(run, seen, output, interrupt)
@@ -213,8 +217,9 @@ def perform(run: Run, output: Output) -> ExitCode:
         with interrupt.asking():
             allowed = _approval(run, seen)
         with run.drivers.state.run_lock(run.lock_timeout):
-            settle(run.drivers, interrupt.event)
-            again = _look(replace(run, allowed=allowed))
+            with interrupt.looking():
+                settle(run.drivers, interrupt.event)
+                again = _look(replace(run, allowed=allowed))
             # The steps are what was agreed to; how much disk is free meanwhile is not.
             if again.plan.steps != seen.plan.steps or again.guards or _has_changed(run):
                 raise RefusedError(
@@ -238,7 +243,8 @@ def _show(seen: Round, run: Run, output: Output) -> None:
     if output.json:
         output.event(event="plan", **plan_document(seen, run.workspace, run.wanted.warnings))
     elif not output.quiet or not run.yes:
-        output.plan(plan_text(seen.plan, seen.guards))
+        text = plan_text(seen.plan, seen.guards, nothing=run.nothing, tell_guards=False)
+        output.plan(text)
 
 
 def _approval(run: Run, seen: Round) -> Allowed:
@@ -247,7 +253,8 @@ def _approval(run: Run, seen: Round) -> Allowed:
     if seen.guards and (firm or run.yes or not can_ask()):
         flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
         hint = f"if that is what you want, add: {flags}" if flags and not firm else ""
-        raise RefusedError("; ".join(guard.message for guard in seen.guards), hint=hint)
+        refused = "; ".join(guard.message for guard in seen.guards)
+        raise RefusedError(f"{refused}; nothing was done", hint=hint)
     if not can_ask():
         raise UsageError("there is no terminal to ask on", hint="add -y to apply without asking")
     for guard in seen.guards:

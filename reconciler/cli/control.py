@@ -146,18 +146,19 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
     wanted = request.wanted
     drivers = workspace.drivers(wanted.desired)
     with interruptible(output) as interrupt, drivers.state.run_lock(request.lock_timeout):
-        settle(drivers, interrupt.event)
-        live = {model_of(server.instance) for server in drivers.runtime.list()}
-        models = _meant(request, live)
-        journal = _journal(request, models, drivers)
-        asked = request.verb
-        scope = Scope(models, journal, asked is Verb.RESTART, gateway=asked is not Verb.STOP)
-        seen = look(wanted, workspace.site, drivers, request.allowed, scope)
+        with interrupt.looking():
+            settle(drivers, interrupt.event)
+            live = {model_of(server.instance) for server in drivers.runtime.list()}
+            models = _meant(request, live)
+            journal = _journal(request, models, drivers)
+            asked = request.verb
+            scope = Scope(models, journal, asked is Verb.RESTART, gateway=asked is not Verb.STOP)
+            seen = look(wanted, workspace.site, drivers, request.allowed, scope)
         if seen.guards:
             flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
             raise RefusedError(
                 "; ".join(guard.message for guard in seen.guards),
-                hint=_hint(request.verb, workspace.site.desired, flags),
+                hint=_hint(request.verb, workspace.typed, flags),
             )
         if not output.quiet:
             output.plan(plan_text(seen.plan))

@@ -15,6 +15,7 @@ import typer
 
 from reconciler.app import Workspace, open_root
 from reconciler.cli.names import complete_instance, known_instances, known_model
+from reconciler.cli.output import YELLOW, Output
 from reconciler.cli.verbs import NoColorOption, RootOption, interruptible, make_output, verb
 from reconciler.core.desired import MODEL_NAME
 from reconciler.core.resolve import model_of
@@ -52,8 +53,7 @@ def logs(
     workspace = open_root(root, os.environ)
     path = Path(workspace.site.log_file(InstanceName(name)))
     if not MODEL_NAME.fullmatch(model_of(InstanceName(name))) or not path.exists():
-        name = _meant(name, workspace)
-        path = Path(workspace.site.log_file(InstanceName(name)))
+        path = _log_of(name, workspace, output)
     content = path.read_bytes()
     tail = content.decode(errors="replace").split("\n")
     tail = (tail[:-1] if tail[-1] == "" else tail)[-lines:] if lines else []
@@ -88,16 +88,21 @@ def _follow(path: Path, start: int, cancel: Cancel) -> None:
         cancel.wait(FOLLOW_POLL_S)
 
 
-def _meant(name: str, workspace: Workspace) -> str:
-    """The instance that a name without a log stands for: that of an alias.
+def _log_of(name: str, workspace: Workspace, output: Output) -> Path:
+    """The log of a name without one: that of an alias, or a deleted one that is still written.
 
     Raises:
         UsageError: there is no such instance, or it has no log.
     """
-    desired = workspace.parse().desired
-    model = known_model(name, desired)
-    meant = name if "[" in name else model
-    known_instances(meant, desired)
-    if not Path(workspace.site.log_file(InstanceName(meant))).exists():
-        raise UsageError(f"{name} has no log yet", hint="it was never started here: apply first")
-    return meant
+    parsed = workspace.parse()
+    model = known_model(name, parsed.desired)
+    meant = InstanceName(name if "[" in name else model)
+    known_instances(meant, parsed.desired)
+    path = Path(workspace.site.log_file(meant))
+    if path.exists():
+        return path
+    for server in workspace.drivers(parsed.desired).runtime.list():
+        if server.instance == meant:
+            output.talk(f"{path} was deleted; this is what its server still writes to it.", YELLOW)
+            return Path(f"/proc/{server.ref.pid}/fd/1")
+    raise UsageError(f"{name} has no log yet", hint="it was never started here: apply first")

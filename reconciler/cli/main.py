@@ -7,6 +7,7 @@ are turned into 1.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -27,6 +28,23 @@ app = typer.Typer(
 )
 for group in (apply, status, health, logs, control, models, doctor, about):
     group.register(app)
+
+
+def _tell_version(_context: typer.Context, asked: str | None) -> None:
+    if asked:
+        about.tell_version()
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool | None,
+    typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+]
+
+
+@app.callback()
+def _options(version: VersionOption = None) -> None:
+    """Nothing else: what goes before a verb is done by its callback."""
 
 
 def main() -> None:

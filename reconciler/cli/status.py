@@ -40,6 +40,7 @@ from reconciler.core.detail import (
 )
 from reconciler.core.guards import Allowed
 from reconciler.core.observed import ObservedServer
+from reconciler.core.planner import lost_roots
 from reconciler.core.present import human_bytes, human_seconds
 from reconciler.core.resolve import instance_names
 from reconciler.core.status import (
@@ -242,10 +243,14 @@ def _overview(at: Look, seen: Round, output: Output) -> None:
         trouble = gateway_trouble(seen.plan)
         where = f", not as wanted: {trouble}" if trouble else listen
         output.prose(f"Gateway: {gateway_phase(seen.observed, seen.plan)}{where}")
+    for warning in lost_roots(seen.observed):
+        output.talk(f"warning: {warning}", YELLOW)
     if is_converged(seen.plan):
         output.prose(f"The machine matches {path}.")
     else:
-        output.prose(f"Not as wanted: `llm-reconcile plan {path}` shows what apply would do.")
+        output.prose(
+            f"Not as wanted: `llm-reconcile plan {at.workspace.typed}` shows what apply would do."
+        )
 
 
 def _table(rows: Sequence[InstanceRow], now: float, output: Output) -> None:

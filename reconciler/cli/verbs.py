@@ -189,6 +189,16 @@ class Interrupt:
         self.event = Flag()
         self.code = ExitCode.INTERRUPTED
         self.is_asking = False
+        self.is_looking = False
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """While it lasts, nothing was done yet: a signal ends the process, whoever it waits for."""
+        self.is_looking = True
+        try:
+            yield
+        finally:
+            self.is_looking = False
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -225,6 +235,9 @@ def interruptible(output: Output, say: str = LEAVING) -> Iterator[Interrupt]:
     def on_signal(number: int, _frame: FrameType | None) -> None:
         terminated = number == signal.SIGTERM
         interrupt.code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+        if interrupt.is_looking:
+            output.urgent("Interrupted; nothing was done.")
+            os._exit(interrupt.code)
         if interrupt.is_asking:
             output.urgent("")
             raise InterruptedRunError("interrupted; nothing was done", exit_code=interrupt.code)

@@ -110,7 +110,7 @@ def _rest_reason(name: InstanceName, desired: DesiredState, observed: ObservedSt
     model = desired.models.get(model_of(name))
     suspension = observed.journal.suspended.get(model_of(name))
     if model is None:
-        return "no longer in the file"
+        return str(suspension) if suspension else "no longer in the file"
     if model.state is not ModelState.RUNNING:
         return f"state: {model.state}"
     if name not in instance_names(model_of(name), model):

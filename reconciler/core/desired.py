@@ -9,7 +9,7 @@ A message that starts with `expected` gets `, found ...` from `core.validate`.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 
 from pydantic import (
@@ -268,6 +268,14 @@ class Gateway(_Base):
     def port(self) -> int:
         """The port part of `listen`."""
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def is_local(self) -> bool:
+        """Only this machine itself can reach it."""
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def url(self) -> str:

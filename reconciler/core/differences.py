@@ -93,9 +93,25 @@ def configuration(before: Outline | None, after: Outline) -> tuple[str, tuple[De
         Detail(f"listen.{other.rpartition(':')[2]}", one, other, forces_restart=True)
         for one, other in stuck_addresses(before.listens, after.listens)
     ]
-    details = (*moved, *_keys(before.keys, after.keys), *_certificate(before, after))
+    details = (
+        *moved,
+        *_models(before.models, after.models),
+        *_keys(before.keys, after.keys),
+        *_certificate(before, after),
+    )
     listed = ", ".join(parts[:-1])
     return f"its {listed}{' and ' if listed else ''}{parts[-1]} changed", details
+
+
+def _models(before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> list[Detail]:
+    """The models that come, go, or are reached in another way."""
+    if before is None or after is None:
+        return []
+    return [
+        Detail(f"models.{name}", before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _keys(

@@ -288,7 +288,16 @@ def _outline(view: GatewayView, templates: Mapping[str, str]) -> Outline:
         certificate=view.tls.digest if view.tls else "",
         valid_until=view.tls.valid_until if view.tls else "",
         rest=hashlib.sha256(rest.encode()).hexdigest()[:12],
+        models={model.name: _model_outline(model) for model in view.models},
     )
+
+
+def _model_outline(model: GatewayModel) -> str:
+    parts = [f"state {model.state}"] if not model.instances else []
+    parts += [f"port {model.port}"] if model.port is not None else []
+    parts += [f"aliases {' '.join(model.aliases)}"] if model.aliases else []
+    parts += [f"{len(model.instances)} replicas"] if len(model.instances) > 1 else []
+    return ", ".join(parts) or "routed"
 
 
 def _key_outline(key: ServedKey) -> KeyOutline:

@@ -90,10 +90,14 @@ class PortHolder:
     command: str = ""
     owner: str | None = None
     """An instance's name, `gateway`, or None for a stranger."""
+    root: str = ""
+    """Of a stranger that is the gateway of another root: which."""
 
     def __str__(self) -> str:
         if self.pid is None:
             return f"port {self.port} is held by a process of another user"
+        if self.root:
+            return f"port {self.port} is held by the gateway of {self.root} (nginx, pid {self.pid})"
         return f"port {self.port} is held by pid {self.pid} ({printable(self.command)})"
 
 
@@ -263,12 +267,16 @@ class ObservedState:
     journal: Journal = Journal()
     deaths: Mapping[InstanceName, LastExit] = field(default_factory=dict)
     """How servers ended that died while no run was there to see it."""
+    has_listen_address: bool = True
+    """This machine has the address that the gateway shall listen on."""
     disk_free_bytes: int = 0
     """Free space where the store lies."""
     memory: ObservedMemory = ObservedMemory()
     templates: Mapping[str, str] = field(default_factory=dict)
     """The gateway's templates by file name."""
     secrets: GatewaySecrets = GatewaySecrets()
+    lost_roots: tuple[str, ...] = ()
+    """Other roots whose folder is gone, though servers of theirs run."""
 
     def last_exit(self, instance: InstanceName) -> LastExit | None:
         """How its last process that ended by itself did: seen by a run, or found afterwards."""

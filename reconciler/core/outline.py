@@ -39,6 +39,8 @@ class Outline:
     """The certificate's last day, for people."""
     rest: str = ""
     """A digest over everything else."""
+    models: Mapping[str, str] | None = None
+    """Name -> its aliases and port, for people; None: not kept (by an older version)."""
 
 
 def outline_text(outline: Outline) -> str:

@@ -27,7 +27,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.site import Site
 from reconciler.core.words import GATEWAY_ADDRESS, InstanceName
-from reconciler.errors import GatewayError
+from reconciler.errors import Diagnostic, GatewayError, Severity
 
 STOP_GRACE_S = 10.0
 """How long nginx may finish running requests when it is stopped; its servers drained before."""
@@ -67,6 +67,8 @@ def _obstacle(
 ) -> str:
     if not observed.nginx:
         return observed.nginx_reason or "no nginx was found"
+    if not observed.has_listen_address:
+        return f"{gateway.host} is no address of this machine: change `gateway.listen`"
     holder = observed.ports.get(gateway.port)
     if holder is not None and holder.owner is None:
         return f"{holder}: stop it, or change `gateway.listen`"
@@ -91,6 +93,19 @@ def plan_gateway(draft: Draft, wanted: WantedGateway | None, observed: ObservedS
     else:
         _plan_apply(draft, wanted.rendered, observed)
     return None
+
+
+def open_to_all(desired: DesiredState, changes: Iterable[Change]) -> tuple[Diagnostic, ...]:
+    """Said when the gateway is set up so: everybody who can reach this machine may use it."""
+    gateway = desired.gateway
+    is_changed = any(
+        one.type is ResourceType.GATEWAY and one.action not in {Action.NO_OP, Action.DELETE}
+        for one in changes
+    )
+    if not gateway or gateway.keys_file or gateway.is_local or not is_changed:
+        return ()
+    said = f"{gateway.listen} can be reached by other machines, and `gateway.keys_file` is not set"
+    return (Diagnostic(Severity.WARNING, f"{said}: everybody there may use all models"),)
 
 
 def _plan_apply(draft: Draft, rendered: RenderedGateway, observed: ObservedState) -> None:

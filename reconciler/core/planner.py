@@ -45,7 +45,7 @@ from reconciler.core.plan import (
     Step,
     StopServer,
 )
-from reconciler.core.plan_gateway import plan_gateway, wanted_gateway
+from reconciler.core.plan_gateway import open_to_all, plan_gateway, wanted_gateway
 from reconciler.core.resolve import Instance, instance_names, model_of, tcp_port
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, ModelName, ModelState, Phase
@@ -85,8 +85,25 @@ def make_plan(
     for case in cases:
         draft.changes.append(_plan_run(draft, case, site, observed, blocked, gateway_stop))
     changes = tuple(sorted(draft.changes, key=lambda change: (change.type, change.address)))
-    warnings = (*_scope_warnings(desired, observed), *_memory_warnings(cases, blocked, observed))
+    warnings = (
+        *lost_roots(observed),
+        *open_to_all(desired, changes),
+        *_scope_warnings(desired, observed),
+        *_memory_warnings(cases, blocked, observed),
+    )
     return Plan(site.desired, changes, tuple(draft.steps), warnings)
+
+
+def lost_roots(observed: ObservedState) -> tuple[Diagnostic, ...]:
+    """Servers that nobody will find from here: of a folder that was moved, or is gone."""
+    return tuple(
+        Diagnostic(
+            Severity.WARNING,
+            f"servers of {root} still run, a folder that is gone. If it was moved: "
+            f"`llm-reconcile down --root {root}` stops them",
+        )
+        for root in observed.lost_roots
+    )
 
 
 def _scope_warnings(desired: DesiredState, observed: ObservedState) -> Iterator[Diagnostic]:
@@ -261,6 +278,8 @@ def _plan_start(
             reason, details = "it is stopping, or has lost its socket", ()
         elif keep.spec == wanted.spec.hash:
             reason, details = "a restart was asked for", ()
+        elif last_exit and last_exit.spec == wanted.spec.hash:
+            reason += f"; the last try: {last_exit.reason}"
     slot = "b" if case.surges and keep and keep.slot == "a" else "a"
     launch = _launch(wanted, site, observed, slot)
     address = f"instance.{case.name}"

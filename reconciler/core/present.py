@@ -69,16 +69,22 @@ def human_seconds(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600}h"
 
 
-def plan_text(plan: Plan, guards: Sequence[Guard] = ()) -> str:
-    """The whole plan for a terminal; ends with the line of counts."""
+def plan_text(
+    plan: Plan, guards: Sequence[Guard] = (), *, nothing: str = "", tell_guards: bool = True
+) -> str:
+    """The whole plan for a terminal; ends with the line of counts.
+
+    `nothing`: what is said of no changes, where it is not that the machine matches the file.
+    `tell_guards` False: who shows the text says of them what there is to say.
+    """
     shown = [change for change in plan.changes if _is_shown(change)]
     lines = [line for change in shown for line in [*_change_lines(change, plan.steps), ""]]
     if plan.is_noop and not plan.blocked and not guards:
-        lines.append(f"No changes. The machine matches {plan.desired}.")
+        lines.append(f"No changes. {nothing or 'The machine matches ' + plan.desired + '.'}")
     else:
         lines += [_summary_line(plan), *_after_lines(plan)]
     lines += [line for warning in plan.warnings for line in ("", _warning_line(warning))]
-    for guard in guards:
+    for guard in guards if tell_guards else ():
         lines += ["", f"Refused: {guard.message}."]
         if guard.flag:
             lines.append(f"  If that is what you want: {guard.flag}")

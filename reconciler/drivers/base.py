@@ -87,6 +87,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def lost_roots(self) -> tuple[str, ...]:
+        """Other roots whose folder is gone, though servers of theirs run; sorted."""
+        ...
+
     def unsettled(self) -> bool:
         """Whether a slot is held by a process that carries no label yet."""
         ...
@@ -272,6 +276,10 @@ class Ports(Protocol):
 
         `ours` maps our own pids to instance names or `gateway`.
         """
+        ...
+
+    def has_address(self, host: str) -> bool:
+        """Whether this machine has that address to listen on; of a name it is not asked."""
         ...
 
 

@@ -74,6 +74,12 @@ class ServerProcesses:
             if env.get(LABEL_ROOT) == self._site.root and LABEL_INSTANCE in env
         }
 
+    def lost_roots(self) -> tuple[str, ...]:
+        """Other roots whose folder is gone, though servers of theirs run; sorted."""
+        roots = {proc.environment(pid).get(LABEL_ROOT, "") for pid in proc.own_pids()}
+        others = roots - {"", self._site.root}
+        return tuple(sorted(root for root in others if not Path(root).is_dir()))
+
     def _refuse_another_state_folder(self, servers: Iterable[ObservedServer]) -> None:
         """Their sockets, locks and nginx lie there: from here they could only be doubled."""
         for server in servers:

@@ -17,6 +17,7 @@ from builders import (
     desired,
     files_of,
     holders,
+    instances,
     observed,
     plan,
     running,
@@ -67,6 +68,11 @@ STOPPED = Journal(suspended={ModelName("a"): Suspension(1.0, "too hot")})
 DIED = Journal(
     last_exits={InstanceName("a"): LastExit(1.0, "not enough memory", SpecHash("0" * 12))}
 )
+SURGE_FAILED = Journal(
+    last_exits={
+        InstanceName("a"): LastExit(1.0, "not ready after 10m00s", instances(SURGE)["a"].spec.hash)
+    }
+)
 POOR_ENGINE = replace(ENGINE, flags={"temp": "--temp"})
 
 
@@ -109,6 +115,10 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
         observed(ONE, replace(server(ONE, "a"), spec=SpecHash("1"))),
     ),
     "surge": (SURGE, observed(SURGE, server(SURGE_OLD, "a"))),
+    "surge failed before": (
+        SURGE,
+        observed(SURGE, server(SURGE_OLD, "a"), journal=SURGE_FAILED),
+    ),
     "surge was cut, the new one loads": (
         SURGE,
         observed(
@@ -204,11 +214,16 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
         TWO,
         observed(TWO, server(BARE, "a"), gateway=NO_NGINX, nginx=(), nginx_reason="no nginx"),
     ),
+    "gateway: open to all": (EVERYWHERE, running(EVERYWHERE, gateway=NO_NGINX)),
     "gateway: master killed": (
         ONE,
         running(ONE, gateway=ObservedGateway(None, (ProcessRef(51, 5),))),
     ),
     "gateway: silent": (ONE, running(ONE, gateway=NGINX)),
+    "gateway: not our address": (
+        ONE,
+        replace(running(ONE, gateway=NO_NGINX), has_listen_address=False),
+    ),
     "gateway: port taken": (ONE, running(ONE, gateway=NO_NGINX, ports=holders(8888))),
     "gateway: template broken": (
         ONE,

@@ -158,3 +158,20 @@ def test_the_gateways_address_as_a_client_writes_it() -> None:
     assert Gateway(listen="127.0.0.1:80").url == "http://127.0.0.1:80"
     tls = Tls(cert="cert.pem", key="key.pem")
     assert Gateway(listen="[::1]:443", tls=tls).url == "https://[::1]:443"
+
+
+@pytest.mark.parametrize(
+    ("listen", "is_local"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.5.0.1:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("192.0.2.1:1", False),
+        ("box.lan:1", False),
+    ],
+)
+def test_who_can_reach_the_gateway(listen: str, is_local: bool) -> None:
+    assert Gateway(listen=listen).is_local is is_local

@@ -8,6 +8,7 @@ from builders import desired, files_of, instances, server
 
 from reconciler.core import differences
 from reconciler.core.desired import DesiredState
+from reconciler.core.outline import Outline
 from reconciler.core.plan import Detail
 
 
@@ -92,3 +93,18 @@ def test_a_server_whose_arguments_cannot_be_read() -> None:
 def test_what_leaves_no_trace_on_a_process_is_named_as_such() -> None:
     state = desired({"a": {}}, engine={"kind": "embedded"})
     assert changed(state, state) == [forced("engine or sha256", None, "embedded")]
+
+
+def test_a_gateway_shows_the_models_that_are_reached_in_another_way() -> None:
+    before = Outline(models={"a": "port 1, aliases x", "b": "routed", "c": "routed"})
+    after = Outline(models={"a": "port 1, aliases x y", "b": "routed", "d": "port 2"}, rest="2")
+    assert differences.configuration(before, after) == (
+        "its configuration changed",
+        (
+            Detail("models.a", "port 1, aliases x", "port 1, aliases x y"),
+            Detail("models.c", "routed", None),
+            Detail("models.d", None, "port 2"),
+        ),
+    )
+    # An older version kept no models: what they were is not known.
+    assert differences.configuration(Outline(), after)[1] == ()

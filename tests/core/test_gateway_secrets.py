@@ -89,6 +89,7 @@ def test_the_outline() -> None:
         certificate="1" * 12,
         valid_until="2027-01-01",
         rest=render(keys_file=None, tls=None).outline.rest,
+        models={"other": "routed", "qwen": "port 8001, aliases q", "tiny": "routed"},
     )
     assert render(keys_file=None, tls=None).outline.keys is None
 

@@ -20,6 +20,7 @@ FULL = Outline(
     "2" * 12,
     "2027-01-01",
     "3" * 12,
+    {"tiny": "port 8001, aliases small"},
 )
 
 

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
-from waiting import free_port
+from waiting import eventually, free_port
 
 from reconciler.core.observed import PortHolder
 from reconciler.drivers.ports import TcpPorts
@@ -44,11 +45,12 @@ def strangers() -> Iterator[ExitStack]:
         yield stack
 
 
-def stranger(stack: ExitStack, host: str, *more: str) -> Stranger:
+def stranger(stack: ExitStack, host: str, *more: str, title: str = sys.executable) -> Stranger:
     """Another program that listens there."""
     process = stack.enter_context(
         subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LISTEN, host, *more],
+            [title, "-I", "-S", "-c", LISTEN, host, *more],
+            executable=sys.executable,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -189,3 +191,47 @@ def test_a_holder_that_has_gone_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> N
     found = holder_of(8001, m=2**22 + 1)
     assert found is not None
     assert (found.command, found.owner) == ("", None)
+
+
+def test_an_nginx_of_another_root_is_named_by_its_root(
+    strangers: ExitStack, short_folder: Path
+) -> None:
+    """By its state folder, which its servers use too; nginx itself has no environment left."""
+    title = f"nginx: master process /bin/nginx -p {short_folder}/state/gateway -c x.conf"
+    taken = stranger(strangers, "127.0.0.1", "worker", title=title)
+    assert holder_of(taken.port) is not None
+    assert "gateway of" not in str(holder_of(taken.port))
+    server = subprocess.Popen(
+        [sys.executable, "-c", "input()", f"{short_folder}/state/s/a.sock"],
+        env={"LLM_RECONCILE_ROOT": "/other/root"},
+        stdin=subprocess.PIPE,
+    )
+    strangers.callback(server.communicate)
+    eventually(
+        lambda: "gateway of /other/root (nginx, pid" in str(holder_of(taken.port)), "it is named"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "is_there"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        (ANY, True),
+        ("[::]", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("box.lan", True),
+        ("192.0.2.7", False),
+        ("[2001:db8::7]", False),
+    ],
+)
+def test_addresses_of_this_machine(host: str, is_there: bool) -> None:
+    """192.0.2.0/24 and 2001:db8::/32 are nobody's (RFC 5737, RFC 3849)."""
+    assert TcpPorts().has_address(host) is is_there
+
+
+def test_an_address_of_an_interface() -> None:
+    found = [one for each in psutil.net_if_addrs().values() for one in each]
+    own = next(one.address for one in found if one.family == socket.AF_INET)
+    assert TcpPorts().has_address(own)

@@ -6,12 +6,13 @@ LLM_RECONCILE_NIGHT=1 makes it ten times as many trials.
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from e2e import machine
 from e2e.faults import NIGHT, Launcher
@@ -104,6 +105,22 @@ def test_interrupted_while_loading(fakes: Lab, number: signal.Signals, code: int
     fakes.apply()
     assert fakes.pids()["slow"] == pid
     assert fakes.phases() == {"quick": "ready", "slow": "ready"}
+
+
+def test_interrupted_while_it_plans(fakes: Lab) -> None:
+    """Whoever it waits for, here a hub that never answers: nothing was done, it ends at once."""
+    fakes.write({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
+    for words in (("apply", str(fakes.file)), ("apply", str(fakes.file), "-y"), ("start", "a")):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(PATIENCE_S)
+            port = silent.getsockname()[1]
+            child = fakes.popen(*words, env={"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
+            with silent.accept()[0]:
+                child.send_signal(signal.SIGINT)
+                done = fakes.end(child, timeout=3)
+        assert done.code == 130, done.all
+        assert done.err == "Interrupted; nothing was done.\n"
+    assert fakes.servers() == {}
 
 
 def test_interrupted_while_draining(fakes: Lab) -> None:

@@ -58,7 +58,7 @@ def test_story(real: Lab) -> None:
     assert real.phases(code=3) == {"one": "absent", "two": "absent"}
     assert "wants no server" not in real.run("status", code=3).out
     again = real.run("down", "-y")
-    assert again.out == "No changes. The machine matches desired/x.yaml.\n"
+    assert again.out == "No changes. Nothing of this root runs.\n"
     real.apply()
     assert real.complete("two").status == 200
 
@@ -144,8 +144,12 @@ def test_run_and_logs_deleted(fakes: Lab) -> None:
         streams = [stack.enter_context(fakes.stream(f"m{one % 20}")) for one in range(50)]
         for stream in streams:
             stream.take(2)
+        written = fakes.log("m2")
         shutil.rmtree(fakes.root / "run")
         shutil.rmtree(fakes.root / "logs")
+        shown = fakes.run("logs", "m2")
+        assert shown.out == written
+        assert "was deleted; this is what its server still writes" in shown.err
         fakes.apply()
         assert fakes.phases() == dict.fromkeys(pids, "ready")
         assert fakes.pid_file("m1").read_text() == f"{pids['m1']}\n\n"

@@ -144,6 +144,7 @@ class FakePorts:
         self.held: dict[int, PortHolder] = {}
         self.asked: Mapping[int, str] = {}
         self.ours: Mapping[int, str] = {}
+        self.missing_address = ""
 
     def holders(
         self, wanted: Mapping[int, str], ours: Mapping[int, str]
@@ -154,6 +155,9 @@ class FakePorts:
             for port, holder in self.held.items()
             if port in wanted
         }
+
+    def has_address(self, host: str) -> bool:
+        return host != self.missing_address
 
 
 class FakeEngines:

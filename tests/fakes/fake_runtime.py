@@ -150,6 +150,9 @@ class FakeRuntime:
             since=server.began,
         )
 
+    def lost_roots(self) -> tuple[str, ...]:
+        return ()
+
     def unsettled(self) -> bool:
         if self._settled_at is None:
             self._settled_at = self._clock.now() + self.unsettled_s
