@@ -201,7 +201,7 @@ def metrics(
     counters = _counters(ward)
     gpu = ward.drivers.gpus.memory_by_pid()
     rows = [
-        usage(server, counters[row.name] or {}, gpu.get(server.ref.pid))
+        usage(server, counters[row.name] or {}, sum(gpu.get(pid, 0) for pid in server.pids) or None)
         if (server := ward.server(row))
         else Usage(row.name)
         for row in ward.rows

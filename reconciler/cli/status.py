@@ -181,13 +181,14 @@ def _values(at: Look, seen: Round) -> dict[str, object]:
 
 def _details(at: Look, seen: Round) -> tuple[InstanceDetail, ...]:
     memory = at.drivers.gpus.memory_by_pid()
+    pids = {one.ref.pid: one.pids for one in seen.observed.servers}
     return tuple(
         detail(
             row,
             seen.observed,
             seen.plan,
             at.workspace.site,
-            gpu_memory_bytes=memory.get(row.pid or 0),
+            gpu_memory_bytes=sum(memory.get(pid, 0) for pid in pids.get(row.pid or 0, ())) or None,
             log_tail=at.drivers.runtime.log_tail(InstanceName(row.name), LOG_LINES),
         )
         for row in at.rows(seen)

@@ -51,6 +51,14 @@ class ObservedServer:
     since: float = 0.0
     """Start, seconds since the epoch; for people only."""
     memory_bytes: int = 0
+    """Resident, of all its processes."""
+    helpers: tuple[int, ...] = ()
+    """Pids of further processes with its labels: the engine itself, where a wrapper was started."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All its processes."""
+        return (self.ref.pid, *self.helpers)
 
 
 @dataclass(frozen=True, slots=True)

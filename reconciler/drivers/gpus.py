@@ -26,6 +26,11 @@ _NVIDIA, _AMD, _INTEL = "0x10de", "0x1002", "0x8086"
 """PCI vendors of cards that llama.cpp computes on; a server's or a virtual screen is none."""
 _FIELD = re.compile(r"^(drm-[\w-]+):\s*(\S+)(?: (KiB|MiB))?", re.MULTILINE)
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
+_KINDS = ("resident", "memory", "total")
+"""What a card's own memory is told as, best first (the kernel's drm-usage-stats: `memory` is the
+old name of `resident`; some drivers tell only what was allocated)."""
+_REGION = re.compile(r"drm-(\w+)-(?:vram|local)\d*")
+"""A card's own memory: `vram` (amdgpu), `vram0` (xe), `local0` (i915)."""
 
 
 class GpuMemory:
@@ -93,12 +98,20 @@ class GpuMemory:
             clients: dict[tuple[str, str], int] = {}
             for text in _descriptors(self._processes / str(pid) / "fdinfo"):
                 fields = {name: (value, unit) for name, value, unit in _FIELD.findall(text)}
-                value, unit = fields.get("drm-memory-vram", ("0", ""))
                 card = fields.get("drm-pdev", ("", ""))[0]
                 client = fields.get("drm-client-id", ("", ""))[0]
-                with contextlib.suppress(ValueError):
-                    clients[card, client] = int(value) * _UNITS[unit]
+                clients[card, client] = _own_memory(fields)
             yield pid, sum(clients.values())
+
+
+def _own_memory(fields: Mapping[str, tuple[str, str]]) -> int:
+    """Bytes of the card's own memory that one client has, over all its regions."""
+    told: dict[str, int] = {}
+    for name, (value, unit) in fields.items():
+        region = _REGION.fullmatch(name)
+        if region and value.isdigit():
+            told[region[1]] = told.get(region[1], 0) + int(value) * _UNITS[unit]
+    return next((told[kind] for kind in _KINDS if kind in told), 0)
 
 
 def _add(found: dict[int, int], more: Iterable[tuple[int, int]]) -> None:

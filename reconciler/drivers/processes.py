@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.core.engine import (
@@ -61,7 +62,8 @@ class ServerProcesses:
         alone = [one for one in seen if one and not _is_child_of(one.ref.pid, labelled)]
         engines = {(one.instance, one.slot) for one in alone if one.argv}
         # Without arguments of an engine it is a helper, and told of only if its engine is gone.
-        found = [one for one in alone if one.argv or (one.instance, one.slot) not in engines]
+        kept = [one for one in alone if one.argv or (one.instance, one.slot) not in engines]
+        found = [_with_helpers(one, labelled) for one in kept]
         self._refuse_another_state_folder(found)
         return tuple(sorted(found, key=lambda server: (server.instance, server.ref)))
 
@@ -371,6 +373,19 @@ def _address_of(argv: tuple[str, ...]) -> str:
     values = dict(itertools.pairwise(argv))
     host = values.get("--host", "127.0.0.1")
     return f"unix:{host}" if host.endswith(".sock") else f"{host}:{values.get('--port', '8080')}"
+
+
+def _with_helpers(
+    server: ObservedServer, labelled: Mapping[int, Mapping[str, str]]
+) -> ObservedServer:
+    slot = (server.instance, server.slot)
+    helpers = tuple(
+        pid
+        for pid, env in labelled.items()
+        if (env[LABEL_INSTANCE], env.get(LABEL_SLOT, "a")) == slot and pid != server.ref.pid
+    )
+    more = sum(proc.resident_bytes(pid) for pid in helpers)
+    return replace(server, helpers=helpers, memory_bytes=server.memory_bytes + more)
 
 
 def _is_child_of(pid: int, labelled: Mapping[int, Mapping[str, str]]) -> bool:

@@ -153,3 +153,22 @@ def test_devices_that_this_user_may_not_use(machine: Path, monkeypatch: pytest.M
     assert gpus(machine).barred() == tuple(
         str(machine / "dev" / name) for name in ("kfd", "dri/renderD129")
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        ("drm-total-vram0:\t9 MiB\ndrm-resident-vram0:\t4 MiB\ndrm-shared-vram0:\t1 MiB", 4),
+        ("drm-resident-local0:\t4 MiB\ndrm-resident-local1:\t2048 KiB", 6),
+        ("drm-total-local0:\t5 MiB\ndrm-total-system0:\t70 MiB", 5),
+        ("drm-memory-vram:\t3 MiB\ndrm-memory-gtt:\t70 MiB\ndrm-total-vram:\t9 MiB", 3),
+        ("drm-memory-cpu:\t70 MiB\ndrm-engine-gfx:\t9 ns", 0),
+    ],
+)
+def test_each_driver_has_its_own_words(machine: Path, lines: str, count: int) -> None:
+    """amdgpu, xe and i915 (the kernel's drm-usage-stats)."""
+    (machine / "dev" / "dri").mkdir()
+    folder = machine / "proc" / str(HERE) / "fdinfo"
+    folder.mkdir(parents=True)
+    (folder / "9").write_text(f"drm-client-id:\t1\n{lines}\n", encoding="utf-8")
+    assert gpus(machine).memory_by_pid() == ({HERE: count * 2**20} if count else {})
