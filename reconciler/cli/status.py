@@ -216,7 +216,7 @@ def _about(at: Look, name: ModelName, seen: Round, output: Output) -> None:
         first, *rest = detail_lines(one, now)
         blocks.append("\n".join([_painted(first, one.row.phase, output), *rest]))
     if blocks:
-        output.data("\n\n".join(blocks))
+        output.prose("\n\n".join(blocks))
     else:
         model = at.wanted.desired.models[name]
         output.prose(f"{name} wants no server (state: {model.state}, replicas: {model.replicas}).")
