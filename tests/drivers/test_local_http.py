@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,18 @@ PATIENCE_S = 30.0
 HURRY_S = 0.3
 
 
+def request_on(connection: socket.socket) -> bytes:
+    """A whole request: its head and its body may come apart."""
+    said = b""
+    while part := connection.recv(65536):
+        said += part
+        head, blank, body = said.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if blank and len(body) >= (int(length[1]) if length else 0):
+            break
+    return said
+
+
 @contextmanager
 def other_side(*parts: bytes, pause_s: float = 0.0) -> Iterator[tuple[str, list[bytes]]]:
     """Answers one question with these parts, and leaves the connection open; what it was asked."""
@@ -28,7 +41,7 @@ def other_side(*parts: bytes, pause_s: float = 0.0) -> Iterator[tuple[str, list[
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
-            asked.append(connection.recv(65536))
+            asked.append(request_on(connection))
             for part in parts:
                 connection.sendall(part)
                 if leave.wait(pause_s):

@@ -195,7 +195,12 @@ class OldMachine:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         child = subprocess.Popen(
             command,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.lab.folder / "home"), **env},
+            # Its interpreter first: a `python3` on PATH may be a script that forks.
+            env={
+                "PATH": self.lab.environment["PATH"],
+                "HOME": str(self.lab.folder / "home"),
+                **env,
+            },
             cwd=self.lab.root,
             pass_fds=(descriptor,),
             stdout=subprocess.DEVNULL,
