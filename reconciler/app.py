@@ -29,6 +29,7 @@ from reconciler.drivers.desired_files import (
     shown,
 )
 from reconciler.drivers.engines import EngineFinder
+from reconciler.drivers.fetch.order import Limits
 from reconciler.drivers.files import ModelFiles
 from reconciler.drivers.gpus import GpuMemory
 from reconciler.drivers.hub import Hub
@@ -68,8 +69,8 @@ class Workspace:
         """
         return parse_desired(read_sources(self.desired_path, self.root))
 
-    def drivers(self, desired: DesiredState) -> Drivers:
-        """The real drivers for this root.
+    def drivers(self, desired: DesiredState, limits: Limits | None = None) -> Drivers:
+        """The real drivers for this root; `limits` are those of downloads.
 
         Raises:
             StateFolderError: the state folder is not ours.
@@ -84,6 +85,7 @@ class Workspace:
             hub_caches(self.environment),
             endpoint=self.environment.get("HF_ENDPOINT", "").rstrip("/") or None,
             token=self.environment.get("HF_TOKEN") or None,
+            limits=limits,
         )
         return Drivers(
             runtime=ServerProcesses(self.site, self.environment, clock),

@@ -26,6 +26,8 @@ from reconciler.core.plan import (
     StopGateway,
     StopServer,
 )
+from reconciler.core.present import human_bytes
+from reconciler.core.transfers import FileProgress, total_of
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers, Health
 from reconciler.errors import EngineError, InterruptedRunError, ReconcileError, StepError
@@ -70,6 +72,8 @@ class Progress:
     step: Step
     text: str
     seconds: float
+    files: tuple[FileProgress, ...] = ()
+    """Of a download."""
 
 
 Report = Callable[[Progress | StepResult], None]
@@ -206,8 +210,10 @@ class _Worker:
             raise
         runtime.route(instance, address)
 
-    def _fetched(self, done: int, total: int) -> None:
-        self._tell(f"downloaded {done / 2**30:.1f} of {total / 2**30:.1f} GiB")
+    def _fetched(self, files: tuple[FileProgress, ...]) -> None:
+        total = total_of(files)
+        text = f"downloaded {human_bytes(total.done)} of {human_bytes(total.size)}"
+        self._report(Progress(self._step, text, self._elapsed(), files))
 
     def _until_ready(
         self, server: ProcessRef, instance: InstanceName, address: str, budget_s: float

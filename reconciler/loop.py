@@ -15,14 +15,14 @@ from reconciler.core.guards import Allowed, guard
 from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
 from reconciler.core.obstacles import Marks
 from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, StopServer
-from reconciler.core.planner import make_plan, restrict
+from reconciler.core.planner import make_plan, only_files, restrict
 from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import Diagnostic, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
-from reconciler.observe import observe
+from reconciler.observe import observe, observe_downloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,20 @@ def look(
         plan = make_plan(wanted.desired, site, observed, wanted.marks, again)
         plan = restrict(plan, scope.models, gateway=scope.gateway)
     return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
+
+
+def look_at_files(
+    wanted: Wanted, site: Site, drivers: Drivers, models: frozenset[ModelName]
+) -> Round:
+    """What a download of these models' files would be. Of the rest nothing is looked at."""
+    observed = observe_downloads(wanted.desired, drivers, models)
+    plan = only_files(make_plan(wanted.desired, site, observed, wanted.marks), models)
+    return Round(observed, plan, guard(plan, wanted.desired, observed, Allowed()))
+
+
+def fetch(seen: Round, drivers: Drivers, report: Report, cancel: Cancel) -> ApplyReport:
+    """Execute a round that only fetches: no server is concerned, and no run lock is needed."""
+    return ApplyReport(execute(seen.plan, drivers, report, cancel), seen.plan.blocked)
 
 
 def carry_out(

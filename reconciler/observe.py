@@ -188,6 +188,16 @@ def _examine_busy(
     return Vitals(name, Verdict.STUCK, reason=reason, counters=counters)
 
 
+def observe_downloads(
+    desired: DesiredState, drivers: Drivers, only: frozenset[ModelName]
+) -> ObservedState:
+    """What a download has to know: how the files of these models stand, and the disk."""
+    return ObservedState(
+        files=observe_files(desired, drivers, (), only),
+        disk_free_bytes=drivers.files.disk_free(),
+    )
+
+
 def observe_files(
     desired: DesiredState,
     drivers: Drivers,

@@ -150,8 +150,8 @@ def test_a_download_tells_how_far_it_is(run: Run) -> None:
     assert run.only(step(1, FETCH)).outcome is Outcome.DONE
     assert run.texts() == [
         "downloading from org/m",
-        "downloaded 0.0 of 1.0 GiB",
-        "downloaded 1.0 of 1.0 GiB",
+        "downloaded 0 B of 1.0 GiB",
+        "downloaded 1.0 GiB of 1.0 GiB",
     ]
     assert run.world.files.found["org/m"].status is FileStatus.PRESENT
 

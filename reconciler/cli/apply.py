@@ -21,12 +21,15 @@ from reconciler.cli.verbs import (
     FileArgument,
     Interrupt,
     JsonOption,
+    LimitRateOption,
     LockTimeoutOption,
     NoColorOption,
+    ParallelismOption,
     QuietOption,
     RootOption,
     VerboseOption,
     YesOption,
+    download_limits,
     interruptible,
     make_output,
     verb,
@@ -142,6 +145,8 @@ def apply(
     allow_protected: AllowProtectedOption = None,
     switch_file: SwitchFileOption = False,
     lock_timeout: LockTimeoutOption = 0.0,
+    parallelism: ParallelismOption = None,
+    limit_rate: LimitRateOption = None,
 ) -> ExitCode:
     """Make the machine match FILE.
 
@@ -151,7 +156,7 @@ def apply(
     allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
     workspace = open_file(file, root, os.environ)
     wanted = _read(workspace, output)
-    drivers = workspace.drivers(wanted.desired)
+    drivers = workspace.drivers(wanted.desired, download_limits(parallelism, limit_rate))
     return perform(Run(workspace, wanted, drivers, allowed, yes, lock_timeout), output)
 
 

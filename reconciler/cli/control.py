@@ -19,6 +19,7 @@ from reconciler.cli.names import OptionalModel, known_model
 from reconciler.cli.output import YELLOW, Output
 from reconciler.cli.reporting import Reporter
 from reconciler.cli.verbs import (
+    AllOption,
     AllowProtectedOption,
     LockTimeoutOption,
     NoColorOption,
@@ -39,7 +40,6 @@ from reconciler.errors import ExitCode, RefusedError, StateFolderError, UsageErr
 from reconciler.loop import Scope, Wanted, carry_out, look, resumed, suspended
 from reconciler.observe import settle
 
-AllOption = Annotated[bool, typer.Option("--all", help="All models.")]
 _MANY = 2**31
 """Stopping is what was asked for: only `protect` still stands in its way."""
 

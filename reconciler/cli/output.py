@@ -40,18 +40,18 @@ _WRAP = _Wrap(break_long_words=False, break_on_hyphens=False, replace_whitespace
 
 
 class _Screen:
-    """The one live line at the bottom of a terminal, whoever writes to it."""
+    """The live lines at the bottom of a terminal, whoever writes to it."""
 
     def __init__(self) -> None:
-        self.line = ""
+        self.lines = 0
         self.lock = threading.RLock()
 
     def clear(self) -> None:
-        """Take the live line away; the caller holds the lock."""
-        if self.line:
-            sys.stderr.write("\r\x1b[2K")
+        """Take the live lines away; the caller holds the lock."""
+        if self.lines:
+            sys.stderr.write("\r\x1b[2K" + "\x1b[A\x1b[2K" * (self.lines - 1))
             sys.stderr.flush()
-            self.line = ""
+            self.lines = 0
 
 
 _screen = _Screen()
@@ -104,19 +104,28 @@ class Output:
         Straight to the descriptor: the stream, or our lock, may be in use by what it interrupted.
         """
         if not self.quiet:
-            below = "\n" if _screen.line else ""
+            below = "\n" if _screen.lines else ""
+            # They stay where they are: what is written next must not go up over this text.
+            _screen.lines = 0
             os.write(sys.stderr.fileno(), f"{below}{text}\n".encode())
 
-    def progress(self, text: str) -> None:
-        """Replace the one live line at the bottom of a terminal; nothing elsewhere."""
+    def progress(self, *lines: str) -> None:
+        """Replace the live lines at the bottom of a terminal; nothing elsewhere."""
         if self.quiet or not self.is_live:
             return
         with _screen.lock:
+            width, rows = os.get_terminal_size(sys.stderr.fileno())
+            # What has scrolled away cannot be replaced any more.
+            shown = [line[: width - 1] for line in lines[-max(rows - 1, 1) :]]
             _screen.clear()
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
-            _screen.line = text[: width - 1]
-            sys.stderr.write(_screen.line)
+            sys.stderr.write("\n".join(shown))
             sys.stderr.flush()
+            _screen.lines = len(shown)
+
+    @property
+    def live_width(self) -> int:
+        """Columns of the live lines."""
+        return os.get_terminal_size(sys.stderr.fileno()).columns - 1
 
     @property
     def is_live(self) -> bool:

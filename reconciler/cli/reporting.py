@@ -1,6 +1,6 @@
 """Telling what a run does while it does it, and how it ended.
 
-In: the executor's events. Out: lines on stderr (one live line on a terminal), or JSON events.
+In: the executor's events. Out: lines on stderr (live ones on a terminal), or JSON events.
 It must not slow the run: it prints, and asks nothing.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from reconciler.cli.output import GREEN, RED, YELLOW, Output
 from reconciler.core.plan import (
@@ -22,11 +24,15 @@ from reconciler.core.plan import (
 )
 from reconciler.core.present import human_seconds
 from reconciler.core.text import printable
+from reconciler.core.transfers import Transfer, bars
 from reconciler.execute import Outcome, Progress, StepResult
 from reconciler.loop import ApplyReport
 
 PLAIN_EVERY_S = 10.0
-"""Without a live line, a long wait is told this often."""
+"""Without live lines, a long wait is told this often."""
+JSON_EVERY_S = 1.0
+"""A download's events, at most."""
+LIVE_EVERY_S = 0.2
 
 _DONE_WORDS: Mapping[type[StepEffect], str] = {
     FetchFiles: "downloaded",
@@ -45,6 +51,8 @@ class Reporter:
         self._output = output
         self._running: dict[int, Progress] = {}
         self._told: dict[int, float] = {}
+        self._transfers: dict[int, Transfer] = {}
+        self._drawn_at = 0.0
         self._lock = threading.Lock()
 
     def __call__(self, event: Progress | StepResult) -> None:
@@ -56,37 +64,64 @@ class Reporter:
             self._show(event)
 
     def _show(self, event: Progress | StepResult) -> None:
+        number = event.step.number
+        with self._lock:
+            if isinstance(event, StepResult):
+                self._running.pop(number, None)
+                self._end(event)
+            else:
+                self._running[number] = event
+                if event.files:
+                    transfer = self._transfers.setdefault(number, Transfer())
+                    transfer.tell(event.files, time.monotonic())
         if self._output.json:
             self._json(event)
         elif isinstance(event, StepResult):
-            with self._lock:
-                self._running.pop(event.step.number, None)
             self._result(event)
-            self._live_line()
-        else:
-            self._progress(event)
+            self._live_lines(at_once=True)
+        elif self._output.is_live:
+            self._live_lines(at_once=not event.files)
+        elif self._is_due(event, PLAIN_EVERY_S):
+            self._output.talk(f"  {event.step.address}: {self._said(event)}")
 
-    def _progress(self, event: Progress) -> None:
+    def _end(self, result: StepResult) -> None:
+        if transfer := self._transfers.get(result.step.number):
+            transfer.end()
+            if result.outcome is not Outcome.DONE:
+                del self._transfers[result.step.number]
+
+    def _is_due(self, event: Progress, every_s: float) -> bool:
         with self._lock:
-            self._running[event.step.number] = event
-            last = self._told.get(event.step.number, 0.0)
-            due = event.seconds - last >= PLAIN_EVERY_S
-            if due:
+            is_due = event.seconds - self._told.get(event.step.number, 0.0) >= every_s
+            if is_due:
                 self._told[event.step.number] = event.seconds
-        if self._output.is_live:
-            self._live_line()
-        elif due:
-            waited = human_seconds(event.seconds)
-            self._output.talk(f"  {event.step.address}: {event.text} ({waited})")
+        return is_due
 
-    def _live_line(self) -> None:
+    def _said(self, event: Progress) -> str:
+        if event.files:
+            return self._transfers[event.step.number].sentence
+        return f"{event.text} ({human_seconds(event.seconds)})"
+
+    def _live_lines(self, *, at_once: bool) -> None:
+        """A bar for each file that comes, then what else is going on, in one line."""
+        now = time.monotonic()
         with self._lock:
-            parts = [
-                f"{one.step.address}: {one.text} {human_seconds(one.seconds)}"
-                for _, one in sorted(self._running.items())
-            ]
-        if parts:
-            self._output.progress("  " + " · ".join(parts))
+            if not at_once and now - self._drawn_at < LIVE_EVERY_S:
+                return
+            self._drawn_at = now
+            running = [one for _, one in sorted(self._running.items())]
+            is_coming = any(one.files for one in running)
+            transfers = [one for _, one in sorted(self._transfers.items())]
+        parts = [
+            f"{one.step.address}: {one.text} {human_seconds(one.seconds)}"
+            for one in running
+            if not one.files
+        ]
+        lines = ["  " + " · ".join(parts)] if parts else []
+        if is_coming and self._output.is_live:
+            lines = [*bars(transfers, self._output.live_width), *lines]
+        if lines:
+            self._output.progress(*lines)
 
     def _result(self, result: StepResult) -> None:
         address, took = result.step.address, f"{result.seconds:.1f} s"
@@ -106,6 +141,13 @@ class Reporter:
             "seconds": round(event.seconds, 3),
         }
         if isinstance(event, Progress):
+            if event.files:
+                is_whole = all(one.done == one.size for one in event.files)
+                if not self._is_due(event, JSON_EVERY_S) and not is_whole:
+                    return
+                transfer = self._transfers[event.step.number]
+                values["bytes_per_s"] = round(transfer.speed)
+                values["files"] = [asdict(one) for one in event.files]
             self._output.event(event="progress", **values, text=event.text)
         else:
             reason = event.reason or None

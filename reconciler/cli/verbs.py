@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, ParamSpec
@@ -20,9 +21,10 @@ from typing import Annotated, ParamSpec
 import typer
 
 from reconciler.cli.output import DIM, Output
-from reconciler.core.desired import parse_duration
+from reconciler.core.desired import parse_duration, parse_size
 from reconciler.core.os_errors import explain_os
 from reconciler.drivers import effects
+from reconciler.drivers.fetch.order import Limits
 from reconciler.errors import ExitCode, InterruptedRunError, ReconcileError, UsageError
 
 
@@ -39,6 +41,26 @@ def duration(value: object) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+def rate(value: object) -> int:
+    """Bytes a second: a size as the desired file writes it, or as curl does (`500k`, `10M`).
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    text = str(value).strip().removesuffix("/s")
+    # curl's letters are powers of 1024 (curl(1), --limit-rate).
+    binary = {"k": "KiB", "m": "MiB", "g": "GiB"}.get(text[-1:].lower())
+    try:
+        found = (
+            int(text) if text.isdecimal() else parse_size(text[:-1] + binary if binary else text)
+        )
+    except ValueError as error:
+        raise typer.BadParameter("expected bytes a second, like 50MB/s, 500k or 10M") from error
+    if found < 1:
+        raise typer.BadParameter("it must be more than nothing")
+    return found
+
+
 RootOption = Annotated[
     Path | None,
     typer.Option("--root", help="The folder that relative paths start from (default: found)."),
@@ -51,6 +73,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only data and 
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Tell every change of the machine as it happens.")
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="All models.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The desired file, or a directory of them.")
@@ -63,6 +86,21 @@ LockTimeoutOption = Annotated[
         parser=duration,
         show_default=False,
         help="Wait so long for another run to end (default: 10s; apply: 0s).",
+    ),
+]
+ParallelismOption = Annotated[
+    int | None,
+    typer.Option(
+        "--parallelism", metavar="N", min=1, max=64, help="Download N files at once (default: 2)."
+    ),
+]
+LimitRateOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit-rate",
+        metavar="RATE",
+        parser=rate,
+        help="Download so fast at most, all files together, like 50MB/s.",
     ),
 ]
 TimeoutOption = Annotated[
@@ -78,6 +116,12 @@ AllowProtectedOption = Annotated[
     list[str] | None,
     typer.Option("--allow-protected", metavar="NAME", help="Let this protected model be touched."),
 ]
+
+
+def download_limits(parallelism: int | None, limit_rate: int | None) -> Limits:
+    """How gently to download, as the options say."""
+    usual = Limits()
+    return replace(usual, files=parallelism or usual.files, bytes_per_s=limit_rate)
 
 
 LEAVING = "Interrupted: finishing what has begun. Once more to leave at once."

@@ -355,6 +355,18 @@ def restrict(plan: Plan, models: frozenset[ModelName], *, gateway: bool = True) 
     )
 
 
+def only_files(plan: Plan, models: frozenset[ModelName]) -> Plan:
+    """The part of a plan that fetches the files of some models, with what that needs."""
+    kept: dict[int, Step] = {}
+    for step in reversed(plan.steps):
+        is_meant = isinstance(step.effect, FetchFiles) and step.effect.model in models
+        if is_meant or any(step.number in other.needs for other in kept.values()):
+            kept[step.number] = step
+    addresses = {step.address for step in kept.values()}
+    changes = tuple(change for change in plan.changes if change.address in addresses)
+    return Plan(plan.desired, changes, tuple(reversed(kept.values())))
+
+
 def _needs_outside(
     steps: tuple[Step, ...], addresses: set[str], address_of: Mapping[int, str]
 ) -> dict[str, str]:

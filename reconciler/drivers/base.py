@@ -28,6 +28,7 @@ from reconciler.core.observed import (
     ProcessRef,
 )
 from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway
+from reconciler.core.transfers import FileProgress
 from reconciler.core.vitals import Answer
 from reconciler.core.words import InstanceName
 
@@ -42,6 +43,10 @@ class Health(StrEnum):
     """Nobody listens (yet, or any more)."""
     SILENT = "silent"
     """It took the connection and did not answer in time, or answered nonsense."""
+
+
+Told = Callable[[tuple[FileProgress, ...]], None]
+"""Whom a download tells how its files stand."""
 
 
 class Cancel(Protocol):
@@ -214,10 +219,8 @@ class Files(Protocol):
         """How the files of a model stand. `deep` also reads GGUF headers, to find truncation."""
         ...
 
-    def fetch(
-        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
-    ) -> None:
-        """Download. `progress` gets bytes done and bytes in all.
+    def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
+        """Download. `progress` is told some times a second how each file stands.
 
         Raises:
             HubError: refused, not found, or unreachable.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.core.desired import Model
@@ -17,7 +16,7 @@ from reconciler.core.gguf import GgufError, least_size
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.present import human_bytes
-from reconciler.drivers.base import Cancel
+from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.partial import held_bytes
 from reconciler.drivers.hub import Hub, observed_file
 
@@ -70,9 +69,7 @@ class ModelFiles:
                 )
         return ObservedFiles(FileStatus.PRESENT, str(first), str(first), tuple(files))
 
-    def fetch(
-        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
-    ) -> None:
+    def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         """Download a model's missing files."""
         self._hub.fetch(fetch, progress, cancel)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.resolve import QuantError, pick_files
 from reconciler.drivers import effects
-from reconciler.drivers.base import Cancel
+from reconciler.drivers.base import Cancel, Told
+from reconciler.drivers.fetch.allowance import Allowance
 from reconciler.drivers.fetch.order import Limits, Order
 from reconciler.errors import HubError
 
@@ -43,7 +44,7 @@ class Hub:
         limits: Limits | None = None,
     ) -> None:
         self._store = store
-        self._limits = limits or Limits()
+        self._allowance = Allowance(limits or Limits())
         self._caches = (store, *(cache for cache in caches if cache != store))
         self._endpoint = endpoint
         self._token = token
@@ -76,17 +77,15 @@ class Hub:
             commit=commit,
         )
 
-    def fetch(
-        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
-    ) -> None:
+    def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         """Download the missing files; then note the commit as the revision's, as the hub does."""
-        from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - httpx costs 0.1 s
+        from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - it costs 0.05 s
 
         effects.sweep(_folder(self._store, fetch.repo))
         client = self._client()
         orders = [self._order(client, fetch, file) for file in fetch.files]
         with client.translated(fetch.repo):
-            all_files(orders, self._limits, progress, cancel)
+            all_files(orders, self._allowance, progress, cancel)
             if not _COMMIT.fullmatch(fetch.revision):
                 ref = _folder(self._store, fetch.repo) / "refs" / fetch.revision
                 effects.make_folder(ref.parent, mode=0o755)

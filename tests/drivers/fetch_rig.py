@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hub_server import HubServer
 from reconciler.core.observed import FileStatus
 from reconciler.core.plan import FetchFiles
 from reconciler.core.words import ModelName
-from reconciler.drivers.base import Cancel
+from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.order import Limits
 from reconciler.drivers.hub import Hub
 
@@ -53,7 +53,7 @@ class Rig:
     def fetch(
         self,
         quant: str = "Q4",
-        progress: Callable[[int, int], None] = lambda *_: None,
+        progress: Told = lambda _: None,
         cancel: Cancel = NEVER,
     ) -> None:
         """What a run does that finds the files missing."""

@@ -118,7 +118,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 @pytest.fixture
 def connections() -> Iterator[Connections]:
-    with Connections(Limits(stall_s=5), ssl.create_default_context()) as found:
+    with Connections(Limits(stall_s=5), ssl.create_default_context) as found:
         yield found
 
 

@@ -19,6 +19,7 @@ from hub_faults import Fault, Kind, Made, sha_of
 from hub_server import TOKEN, hub_server
 from waiting import after, eventually
 
+from reconciler.core.transfers import FileProgress
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.fetch.partial import journal_of, partial_of
 from reconciler.errors import HubError, InterruptedRunError
@@ -71,14 +72,15 @@ def test_shards_come_several_at_a_time(rig: Rig) -> None:
 
 
 def test_progress_is_told_on_the_way(rig: Rig) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[FileProgress, ...]] = []
     rig.hub.faults = [Fault(Kind.STALL, 10 * KIB)] * 3
     rig.limits = replace(rig.limits, stall_s=0.7)
-    rig.fetch(progress=lambda done, total: told.append((done, total)))
-    assert told[0] == (0, len(WEIGHTS))
-    assert told[-1] == (len(WEIGHTS), len(WEIGHTS))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert (30 * KIB, len(WEIGHTS)) in told
+    rig.fetch(progress=told.append)
+    done = [one.done for [one] in told]
+    assert {(one.name, one.size) for [one] in told} == {(NAME, len(WEIGHTS))}
+    assert (done[0], done[-1]) == (0, len(WEIGHTS))
+    assert done == sorted(done)
+    assert 30 * KIB in done
 
 
 def test_a_small_file_is_verified_by_the_hash_that_git_gives_it(rig: Rig) -> None:

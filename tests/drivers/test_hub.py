@@ -18,6 +18,7 @@ from waiting import after, free_port
 
 from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.plan import FetchFiles
+from reconciler.core.transfers import FileProgress, total_of
 from reconciler.core.words import ModelName
 from reconciler.drivers import effects
 from reconciler.drivers.fetch.order import Limits
@@ -179,11 +180,14 @@ def test_only_what_is_missing_is_downloaded(hub: HubServer, client: Hub, tmp_pat
 
 def test_progress_goes_from_nothing_to_all(client: Hub) -> None:
     found = client.inspect(REPO, "main", "UD-Q2")
-    told: list[tuple[int, int]] = []
-    client.fetch(to_fetch(found), lambda done, total: told.append((done, total)), NEVER)
-    assert told[0] == (0, found.size)
-    assert told[-1] == (found.size, found.size)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    told: list[tuple[FileProgress, ...]] = []
+    client.fetch(to_fetch(found), told.append, NEVER)
+    wanted = [(file.name, file.size) for file in found.files]
+    assert [[(one.name, one.size) for one in files] for files in told] == [wanted] * len(told)
+    assert total_of(told[0]).done == 0
+    assert total_of(told[-1]).done == found.size
+    done = [total_of(files).done for files in told]
+    assert done == sorted(done)
 
 
 def test_a_cancelled_download_starts_no_further_file(hub: HubServer, client: Hub) -> None:

@@ -27,8 +27,9 @@ from reconciler.core.observed import (
     ProcessRef,
 )
 from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway
+from reconciler.core.transfers import FileProgress
 from reconciler.core.words import EngineKind
-from reconciler.drivers.base import Cancel, Drivers
+from reconciler.drivers.base import Cancel, Drivers, Told
 from reconciler.errors import GatewayError, LockHeldError
 
 
@@ -48,17 +49,14 @@ class FakeFiles:
         self.inspected.append((key, deep))
         return self.found.get(key, ObservedFiles(FileStatus.PRESENT, f"/{key}", key))
 
-    def fetch(
-        self, fetch: FetchFiles, progress: Callable[[int, int], None], cancel: Cancel
-    ) -> None:
-        total = sum(file.size for file in fetch.files)
-        progress(0, total)
+    def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
+        progress(tuple(FileProgress(file.name, 0, file.size) for file in fetch.files))
         if self.on_fetch:
             self.on_fetch(fetch)
         self.fetched.append(fetch)
         here = self.found.get(fetch.repo, ObservedFiles(FileStatus.PRESENT))
         self.found[fetch.repo] = replace(here, status=FileStatus.PRESENT)
-        progress(total, total)
+        progress(tuple(FileProgress(file.name, file.size, file.size) for file in fetch.files))
 
     def disk_free(self) -> int:
         return 2**40

@@ -22,6 +22,7 @@ from hub_faults import Content, Fault, Kind, Made, flipped, hang, part, reset, s
 
 TOKEN = "hf_" + "secret" * 4
 _API = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?(?:\?.*)?")
+_TREE = re.compile(r"/api/models/([^/]+/[^/]+)/tree/([^/?]+)(?:\?.*)?")
 _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -101,12 +102,15 @@ class _Handler(BaseHTTPRequestHandler):
         if "Authorization" in self.headers:
             self.hub.told_secret.append(f"{self.headers['Host']} {self.path}")
         api, file = _API.fullmatch(self.path), _RESOLVE.fullmatch(self.path)
+        tree = _TREE.fullmatch(self.path)
         if self.hub.broken:
             self._send(self.hub.broken, b"broken")
         elif self.path.startswith("/cdn/"):
             self._weights(self.path.removeprefix("/cdn/"))
         elif api:
             self._api(api[1], api[2] or "main")
+        elif tree:
+            self._tree(*tree.groups())
         elif file:
             self._file(*file.groups())
         else:
@@ -144,6 +148,19 @@ class _Handler(BaseHTTPRequestHandler):
         info = {"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": []}
         info |= {"gated": "manual" if repo.gated else False, "siblings": siblings}
         self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+
+    def _tree(self, name: str, revision: str) -> None:
+        repo = self._repo(name)
+        sha, files = self._files(repo, revision) if repo else ("", {})
+        entries = []
+        for path, content in files.items():
+            entry = {"type": "file", "oid": blob_of(content), "size": len(content), "path": path}
+            if path.endswith(".gguf"):
+                entry["lfs"] = {"oid": sha_of(content), "size": len(content), "pointerSize": 130}
+            entries.append(entry)
+        if files:
+            head = {"Content-Type": "application/json", "X-Repo-Commit": sha}
+            self._send(200, json.dumps(entries).encode(), head)
 
     def _file(self, name: str, revision: str, path: str) -> None:
         repo = self._repo(name)

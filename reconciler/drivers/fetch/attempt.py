@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +44,8 @@ class Means:
     limits: Limits
     layout: Layout
     throttle: Throttle
-    context: ssl.SSLContext
+    context: Callable[[], ssl.SSLContext]
+    """Made when it is needed: that takes 0.1 s."""
 
 
 class Attempt:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import http
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from types import TracebackType
 from typing import Self
@@ -79,7 +79,7 @@ class Answer:
 class Connections:
     """For one request at a time; a context that closes them."""
 
-    def __init__(self, limits: Limits, context: ssl.SSLContext) -> None:
+    def __init__(self, limits: Limits, context: Callable[[], ssl.SSLContext]) -> None:
         self._limits = limits
         self._context = context
         self._kept: dict[Origin, HTTPConnection] = {}
@@ -154,7 +154,7 @@ class Connections:
             connection = self._connection(origin, proxy)
             connection.request("GET", path, headers=dict(headers))
             answer = Answer(connection.getresponse(), self._buffer)
-        except BaseException:
+        except (OSError, HTTPException):
             self._drop(origin)
             raise
         self._current = (origin, answer)
@@ -167,7 +167,7 @@ class Connections:
         to, at = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
         patience = self._limits.connect_s
         one = (
-            HTTPSConnection(to, at, timeout=patience, context=self._context)
+            HTTPSConnection(to, at, timeout=patience, context=self._context())
             if scheme == "https"
             else HTTPConnection(to, at, timeout=patience)
         )

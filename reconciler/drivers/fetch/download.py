@@ -39,6 +39,11 @@ class Download:
             return self._order.size
         return self._partial.done if self._partial else 0
 
+    @property
+    def came(self) -> int:
+        """Of these, the bytes that came in this run."""
+        return self._partial.done - self._partial.found if self._partial else 0
+
     def run(self) -> None:
         """Fetch it.
 

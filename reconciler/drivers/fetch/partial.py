@@ -110,7 +110,7 @@ class Partial:
         if found is not None:
             self.spans = found.spans
             self._begin_journal(found.etag)
-        self.done = length(self.spans)
+        self.done = self.found = length(self.spans)
 
     def _begin_journal(self, etag: str) -> None:
         """Write it anew: short, and without the half line that a kill may have left."""
