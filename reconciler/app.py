@@ -22,6 +22,7 @@ from reconciler.drivers.base import Drivers
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.desired_files import (
     find_root,
+    lock_path,
     only_desired,
     read_sources,
     refuse_another_user,
@@ -33,6 +34,7 @@ from reconciler.drivers.fetch.order import Limits
 from reconciler.drivers.files import ModelFiles
 from reconciler.drivers.gpus import GpuMemory
 from reconciler.drivers.hub import Hub
+from reconciler.drivers.lock_file import LockFileOnDisk
 from reconciler.drivers.machine import LinuxMachine
 from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.ports import TcpPorts
@@ -91,6 +93,7 @@ class Workspace:
             runtime=ServerProcesses(self.site, self.environment, clock),
             prober=HttpProber(),
             files=ModelFiles(str(self.root), store, hub),
+            lock=LockFileOnDisk(lock_path(self.desired_path), self.site.lock),
             gateway=NginxGateway(self.site),
             secrets=SecretFiles(str(self.root), clock),
             ports=TcpPorts(),
@@ -181,7 +184,8 @@ def open_root(root: Path | None, environment: Mapping[str, str]) -> Workspace:
 
 def _workspace(root: Path, path: Path, environment: Mapping[str, str]) -> Workspace:
     state = state_folder(str(root), environment)
-    return Workspace(Site(str(root), state, shown(path, root)), root, path, environment)
+    lock = shown(lock_path(path), root)
+    return Workspace(Site(str(root), state, shown(path, root), lock), root, path, environment)
 
 
 def hub_caches(environment: Mapping[str, str]) -> tuple[str, ...]:

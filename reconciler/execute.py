@@ -25,6 +25,7 @@ from reconciler.core.plan import (
     Step,
     StopGateway,
     StopServer,
+    WritePins,
 )
 from reconciler.core.present import human_bytes
 from reconciler.core.transfers import FileProgress, total_of
@@ -167,6 +168,8 @@ class _Worker:
     def _perform(self) -> None:
         effect, drivers = self._step.effect, self._drivers
         match effect:
+            case WritePins():
+                self._pin(effect)
             case FetchFiles():
                 self._tell(f"downloading from {effect.repo}")
                 drivers.files.fetch(effect, self._fetched, self._cancel)
@@ -181,6 +184,14 @@ class _Worker:
             case StopGateway():
                 self._tell("stopping nginx")
                 drivers.gateway.stop(effect, self._cancel)
+
+    def _pin(self, effect: WritePins) -> None:
+        pins = dict(effect.pins)
+        if effect.learn:
+            self._tell("reading the header")
+            files = self._drivers.files
+            pins = {name: pin and files.learn(pin, self._cancel) for name, pin in pins.items()}
+        self._drivers.lock.write(pins)
 
     def _start(self, effect: StartServer) -> None:
         self._tell("starting")

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed, guard
+from reconciler.core.lockfile import Lock
 from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
 from reconciler.core.obstacles import Marks
 from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, StopServer
-from reconciler.core.planner import make_plan, only_files, restrict
+from reconciler.core.plan_parts import only_files, restrict
+from reconciler.core.planner import make_plan
 from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers
-from reconciler.errors import Diagnostic, StateFolderError
+from reconciler.errors import Diagnostic, InvalidDesiredError, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
 from reconciler.observe import observe, observe_downloads
 
@@ -32,6 +34,8 @@ class Wanted:
     desired: DesiredState
     marks: Marks
     warnings: tuple[Diagnostic, ...] = ()
+    stops: bool = False
+    """All that is wanted is that servers stop: the lock file stays as it is, even a broken one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,10 @@ def look(
 ) -> Round:
     """Observe, plan and guard. Changes nothing."""
     only, anew = (scope.models, scope.restart) if scope else (None, False)
-    observed = observe(wanted.desired, drivers, only, anew=anew)
+    lock = _lock(wanted, drivers)
+    observed = observe(wanted.desired, drivers, only, lock, anew=anew)
+    if wanted.stops:
+        observed = replace(observed, lock=None)
     if scope is None:
         plan = make_plan(wanted.desired, site, observed, wanted.marks)
     else:
@@ -99,11 +106,20 @@ def look(
     return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
 
 
+def _lock(wanted: Wanted, drivers: Drivers) -> Lock:
+    try:
+        return drivers.lock.read()
+    except InvalidDesiredError:
+        if wanted.stops:
+            return {}
+        raise
+
+
 def look_at_files(
     wanted: Wanted, site: Site, drivers: Drivers, models: frozenset[ModelName]
 ) -> Round:
     """What a download of these models' files would be. Of the rest nothing is looked at."""
-    observed = observe_downloads(wanted.desired, drivers, models)
+    observed = observe_downloads(wanted.desired, drivers, models, _lock(wanted, drivers))
     plan = only_files(make_plan(wanted.desired, site, observed, wanted.marks), models)
     return Round(observed, plan, guard(plan, wanted.desired, observed, Allowed()))
 

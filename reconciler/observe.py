@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from reconciler.core.capacity import weights_of
 from reconciler.core.desired import DesiredState, Model
+from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
@@ -58,16 +59,17 @@ def observe(
     desired: DesiredState,
     drivers: Drivers,
     only: frozenset[ModelName] | None = None,
+    lock: Lock | None = None,
     *,
     anew: bool = False,
 ) -> ObservedState:
     """Take one picture of the machine; with `only`, of the files of these models alone.
 
     What is not looked at cannot be started: a verb about one model need not ask the hub for others.
-    `anew`: what runs is to be started anew.
+    `lock`: what the models of the hub stand for. `anew`: what runs is to be started anew.
     """
     servers = observe_servers(drivers)
-    files = observe_files(desired, drivers, servers, only)
+    files = observe_files(desired, drivers, servers, only, lock)
     memory = drivers.machine.memory()
     staying = () if anew else (one for one in servers if one.phase is not Phase.STOPPING)
     running = {(server.instance, server.spec) for server in staying}
@@ -91,6 +93,7 @@ def observe(
         templates=drivers.templates,
         secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
         lost_roots=drivers.runtime.lost_roots(),
+        lock=lock,
     )
 
 
@@ -189,11 +192,12 @@ def _examine_busy(
 
 
 def observe_downloads(
-    desired: DesiredState, drivers: Drivers, only: frozenset[ModelName]
+    desired: DesiredState, drivers: Drivers, only: frozenset[ModelName], lock: Lock
 ) -> ObservedState:
     """What a download has to know: how the files of these models stand, and the disk."""
     return ObservedState(
-        files=observe_files(desired, drivers, (), only),
+        files=observe_files(desired, drivers, (), only, lock),
+        lock=lock,
         disk_free_bytes=drivers.files.disk_free(),
     )
 
@@ -203,8 +207,10 @@ def observe_files(
     drivers: Drivers,
     servers: tuple[ObservedServer, ...],
     only: frozenset[ModelName] | None = None,
+    lock: Lock | None = None,
 ) -> Mapping[ModelName, ObservedFiles]:
     """How the files of all models (or of these) stand that are not `absent`."""
+    pins = lock or {}
     loaded: dict[ModelName, set[str]] = {}
     for server in servers:
         loaded.setdefault(model_of(server.instance), set()).add(server.files)
@@ -217,18 +223,20 @@ def observe_files(
         return {}
     with ThreadPoolExecutor(min(PARALLEL_FILES, len(wanted))) as pool:
         found = {
-            name: pool.submit(_inspect, model, loaded.get(name, set()), drivers.files)
+            name: pool.submit(
+                _inspect, model, pins.get(name), loaded.get(name, set()), drivers.files
+            )
             for name, model in wanted.items()
         }
     return {name: future.result() for name, future in found.items()}
 
 
-def _inspect(model: Model, loaded: set[str], files: Files) -> ObservedFiles:
+def _inspect(model: Model, pin: Pin | None, loaded: set[str], files: Files) -> ObservedFiles:
     """Headers are read only of files that no server has loaded: a large one costs 0.1 s."""
-    found = files.inspect(model, deep=False)
+    found = files.inspect(model, pin, deep=False)
     if found.status is not FileStatus.PRESENT or found.identity in loaded:
         return found
-    return files.inspect(model, deep=True)
+    return files.inspect(model, pin, deep=True)
 
 
 def _ports(desired: DesiredState) -> Mapping[int, str]:

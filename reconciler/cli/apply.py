@@ -36,7 +36,7 @@ from reconciler.cli.verbs import (
 )
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
-from reconciler.core.planner import with_reason
+from reconciler.core.plan_parts import with_reason
 from reconciler.core.present import plan_text
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, UsageError
@@ -179,7 +179,7 @@ def down(
     allowed = Allowed(sys.maxsize, frozenset(allow_protected or ()), switch_file=True)
     run = Run(
         workspace,
-        replace(wanted, desired=nothing_wanted(wanted.desired)),
+        replace(wanted, desired=nothing_wanted(wanted.desired), stops=True),
         drivers,
         allowed,
         yes,
@@ -205,7 +205,7 @@ def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
     except InvalidDesiredError as error:
         output.talk(f"warning: {error.diagnostics[0]}")
         output.talk("warning: going on without the desired file, with default drain and grace")
-        return Wanted(DesiredState(version=1), {})
+        return Wanted(DesiredState(version=1), {}, stops=True)
 
 
 def perform(run: Run, output: Output) -> ExitCode:

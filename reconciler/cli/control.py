@@ -7,7 +7,7 @@ from the desired file is left to apply.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -90,7 +90,7 @@ def stop(
     """
     output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
     workspace = open_root(root, os.environ)
-    wanted = read_or_nothing(workspace, output)
+    wanted = replace(read_or_nothing(workspace, output), stops=True)
     allowed = Allowed(_MANY, frozenset(allow_protected or ()), switch_file=True)
     request = Request(wanted, name, all_models, allowed, lock_timeout, Verb.STOP, reason)
     return _reconcile(workspace, request, output)

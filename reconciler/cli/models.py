@@ -34,7 +34,8 @@ def list_models(
     output = make_output(no_color=no_color, json=json)
     workspace = open_root(root, os.environ)
     desired = workspace.parse().desired
-    rows = model_rows(desired, observe_files(desired, workspace.drivers(desired), ()))
+    drivers = workspace.drivers(desired)
+    rows = model_rows(desired, observe_files(desired, drivers, (), lock=drivers.lock.read()))
     if json:
         output.document({"models": [asdict(row) for row in rows]})
         return ExitCode.OK

@@ -21,6 +21,7 @@ from reconciler.core.plan import (
     StepEffect,
     StopGateway,
     StopServer,
+    WritePins,
 )
 from reconciler.core.present import human_seconds
 from reconciler.core.text import printable
@@ -35,6 +36,7 @@ JSON_EVERY_S = 1.0
 LIVE_EVERY_S = 0.2
 
 _DONE_WORDS: Mapping[type[StepEffect], str] = {
+    WritePins: "written",
     FetchFiles: "downloaded",
     StopServer: "stopped",
     StartServer: "ready",

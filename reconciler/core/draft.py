@@ -19,6 +19,8 @@ class Draft:
 
     changes: list[Change] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    pins: dict[ModelName, int] = field(default_factory=dict)
+    """The steps that write the pins of models."""
     fetches: dict[ModelName, int] = field(default_factory=dict)
     stops: dict[ProcessRef, int] = field(default_factory=dict)
     port_stops: dict[int, set[int]] = field(default_factory=dict)

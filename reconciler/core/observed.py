@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.core.keys import GatewayKey
+from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.outline import Outline
 from reconciler.core.text import printable
 from reconciler.core.words import EngineKind, Generation, InstanceName, ModelName, Phase, SpecHash
@@ -128,6 +129,8 @@ class ObservedFile:
     name: str
     size: int
     identity: str = ""
+    digest: str = ""
+    """The hash that its bytes must have, as far as it is pinned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,8 @@ class ObservedFiles:
     files: tuple[ObservedFile, ...] = ()
     commit: str = ""
     reason: str = ""
+    pin: Pin | None = None
+    """What the lock file should say of the model; None where nothing can be said (now)."""
 
     @property
     def size(self) -> int:
@@ -155,8 +160,9 @@ class ObservedFiles:
 
     @property
     def identity(self) -> str:
-        """One text that changes when any of the files on disk is another one."""
-        return ",".join(file.identity for file in self.files)
+        """One text that changes when a file on disk is another one; empty while one is not here."""
+        known = [file.identity for file in self.files]
+        return ",".join(known) if all(known) else ""
 
 
 class ValueKind(StrEnum):
@@ -285,6 +291,8 @@ class ObservedState:
     secrets: GatewaySecrets = GatewaySecrets()
     lost_roots: tuple[str, ...] = ()
     """Other roots whose folder is gone, though servers of theirs run."""
+    lock: Lock | None = None
+    """The lock file's pins; None where it plays no part."""
 
     def last_exit(self, instance: InstanceName) -> LastExit | None:
         """How its last process that ended by itself did: seen by a run, or found afterwards."""

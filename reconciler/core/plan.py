@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.core.engine import LaunchSpec
+from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFile, ProcessRef
 from reconciler.core.outline import Outline
 from reconciler.core.words import Generation, InstanceName, ModelName, SpecHash
@@ -39,6 +40,7 @@ class ResourceType(StrEnum):
     MODEL_FILE = "model_file"
     INSTANCE = "instance"
     GATEWAY = "gateway"
+    LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,15 @@ class FetchFiles:
     revision: str
     commit: str
     files: tuple[ObservedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WritePins:
+    """Put pins into the lock file, or (None) take them out."""
+
+    pins: tuple[tuple[ModelName, Pin | None], ...]
+    learn: bool = False
+    """Read the models' headers from the hub first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +191,9 @@ class StopGateway:
     grace_s: float
 
 
-StepEffect = FetchFiles | StopServer | StartServer | AwaitReady | ApplyGateway | StopGateway
+StepEffect = (
+    WritePins | FetchFiles | StopServer | StartServer | AwaitReady | ApplyGateway | StopGateway
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class Site:
     root: str
     state: str
     desired: str
+    lock: str = ""
+    """The lock file, as messages call it; relative if inside."""
 
     def path(self, declared: str) -> str:
         """A path of the desired file; relative ones start at the root."""

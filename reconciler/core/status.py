@@ -12,7 +12,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.observed import ObservedServer, ObservedState
 from reconciler.core.plan import Action, Change, Plan, ResourceType
 from reconciler.core.resolve import model_of
-from reconciler.core.words import GATEWAY_ADDRESS, InstanceName, Phase
+from reconciler.core.words import GATEWAY_ADDRESS, LOCK_ADDRESS, InstanceName, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,5 +152,5 @@ def gateway_trouble(plan: Plan) -> str:
 
 
 def is_converged(plan: Plan) -> bool:
-    """Whether the machine is as wanted."""
-    return plan.is_noop and not plan.blocked
+    """Whether the machine is as wanted; that a pin is not written down yet is no matter of its."""
+    return not plan.blocked and all(step.address == LOCK_ADDRESS for step in plan.steps)

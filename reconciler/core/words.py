@@ -65,3 +65,6 @@ class Effect(StrEnum):
 
 GATEWAY_ADDRESS = "gateway"
 """The plan address of the gateway (a model's is `instance.NAME` or `model_file.NAME`)."""
+
+LOCK_ADDRESS = "lock"
+"""The plan address of the lock file."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from reconciler.core.desired import Gateway, Model
+from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
     GatewaySecrets,
     Journal,
@@ -30,7 +31,7 @@ from reconciler.core.observed import (
 from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway
 from reconciler.core.transfers import FileProgress
 from reconciler.core.vitals import Answer
-from reconciler.core.words import InstanceName
+from reconciler.core.words import InstanceName, ModelName
 
 
 class Health(StrEnum):
@@ -215,8 +216,22 @@ class Gpus(Protocol):
 class Files(Protocol):
     """Model files on disk and on the hub."""
 
-    def inspect(self, model: Model, *, deep: bool) -> ObservedFiles:
-        """How the files of a model stand. `deep` also reads GGUF headers, to find truncation."""
+    def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
+        """How the files of a model stand, and what its pin is or should be.
+
+        `deep` also reads GGUF headers, to find truncation.
+        """
+        ...
+
+    def learn(self, pin: Pin, cancel: Cancel) -> Pin:
+        """The same pin with what the headers of its files say of the model.
+
+        What that takes of files that are not here is kept, and not fetched again.
+
+        Raises:
+            HubError: they cannot be read.
+            InterruptedRunError: the run is to end.
+        """
         ...
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
@@ -230,6 +245,27 @@ class Files(Protocol):
 
     def disk_free(self) -> int:
         """Free bytes where the store lies."""
+        ...
+
+
+class LockFile(Protocol):
+    """The lock file beside the desired file."""
+
+    def read(self) -> Lock:
+        """Its pins; none where there is no such file.
+
+        Raises:
+            InvalidDesiredError: it cannot be read, or not be understood.
+        """
+        ...
+
+    def write(self, pins: Mapping[ModelName, Pin | None]) -> None:
+        """Put these pins in, or (None) take them out; the others stay as they are.
+
+        Raises:
+            InvalidDesiredError: what is there now cannot be understood.
+            OSError: it cannot be written.
+        """
         ...
 
 
@@ -329,6 +365,7 @@ class Drivers:
     runtime: Runtime
     prober: Prober
     files: Files
+    lock: LockFile
     gateway: GatewayDriver
     secrets: Secrets
     ports: Ports

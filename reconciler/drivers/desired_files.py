@@ -21,7 +21,8 @@ from reconciler.errors import (
     UsageError,
 )
 
-LOCK_SUFFIX = ".lock.yaml"
+LOCK_NAME = "lock.yaml"
+"""A directory's lock file, and the end of the name that a file's has."""
 
 
 def read_sources(path: Path, root: Path) -> tuple[SourceText, ...]:
@@ -48,7 +49,19 @@ def read_sources(path: Path, root: Path) -> tuple[SourceText, ...]:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.glob("*.yaml") if not one.name.endswith(LOCK_SUFFIX))
+    return sorted(one for one in folder.glob("*.yaml") if not _is_lock(one))
+
+
+def _is_lock(path: Path) -> bool:
+    return path.name == LOCK_NAME or path.name.endswith(f".{LOCK_NAME}")
+
+
+def lock_path(desired: Path) -> Path:
+    """The lock file of a desired file, or of a directory of them."""
+    if desired.is_dir():
+        return desired / LOCK_NAME
+    stem = desired.stem if desired.suffix in {".yaml", ".yml"} else desired.name
+    return desired.with_name(f"{stem}.{LOCK_NAME}")
 
 
 def _nearest(path: Path, root: Path) -> str:

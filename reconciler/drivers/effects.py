@@ -209,9 +209,9 @@ def copy_program(path: str | Path, target: Path) -> Path:
     return target
 
 
-def sweep(folder: str | Path) -> None:
+def sweep(folder: str | Path, pattern: str = "**/.*.tmp") -> None:
     """Remove what writers that were killed left half-written, here and below."""
-    for path in Path(folder).rglob(".*.tmp"):
+    for path in Path(folder).glob(pattern):
         writer = _TEMPORARY.fullmatch(path.name)
         if writer and not Path("/proc", writer[1]).exists():
             unlink(path)

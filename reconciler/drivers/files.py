@@ -9,16 +9,19 @@ from __future__ import annotations
 import mmap
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.core.desired import Model
 from reconciler.core.gguf import GgufError, least_size
+from reconciler.core.lockfile import Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.present import human_bytes
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.partial import held_bytes
-from reconciler.drivers.hub import Hub, observed_file
+from reconciler.drivers.hub import Hub
+from reconciler.drivers.hub_cache import observed_file
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
@@ -31,13 +34,13 @@ class ModelFiles:
         self._store = store
         self._hub = hub
 
-    def inspect(self, model: Model, *, deep: bool) -> ObservedFiles:
+    def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
         """How the files of a model stand; `deep` also reads their headers."""
         source = model.source
         if source.path is not None:
             found = self._by_path(source.path)
         else:
-            found = self._hub.inspect(source.repo or "", source.revision, model.quant or "")
+            found = self._hub.inspect(model, pin)
         if deep and found.status is FileStatus.PRESENT:
             return _checked(found)
         return found
@@ -73,6 +76,10 @@ class ModelFiles:
         """Download a model's missing files."""
         self._hub.fetch(fetch, progress, cancel)
 
+    def learn(self, pin: Pin, cancel: Cancel) -> Pin:
+        """The same pin with what the headers of its files say of the model."""
+        return self._hub.learn(pin, cancel)
+
     def disk_free(self) -> int:
         """Free bytes on the file system of the store (or where it will be made).
 
@@ -97,14 +104,12 @@ def _shards(first: Path) -> list[Path]:
 
 
 def _checked(found: ObservedFiles) -> ObservedFiles:
-    folder = Path(found.path).parent
+    # A file that is named by its path is that path.
+    folder = found.path.removesuffix(found.files[0].name)
     for file in found.files:
-        path = Path(file.name) if Path(file.name).is_absolute() else folder / Path(file.name).name
-        reason = _defect(path, file.size)
+        reason = _defect(Path(folder, file.name), file.size)
         if reason:
-            return ObservedFiles(
-                FileStatus.BAD, found.path, found.spec_id, found.files, found.commit, reason
-            )
+            return replace(found, status=FileStatus.BAD, reason=reason)
     return found
 
 

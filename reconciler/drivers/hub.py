@@ -1,6 +1,6 @@
-"""The Hugging Face hub: what a repository has, and fetching it into the hub's cache layout.
+"""The Hugging Face hub: what a model stands for, and fetching it into the hub's cache layout.
 
-In: a repository, a revision, a quant. Out: `ObservedFiles`; downloads (`drivers.fetch`).
+In: a model, and its pin if it has one. Out: `ObservedFiles`; downloads (`drivers.fetch`).
 What any tool already fetched into the store or HF_HUB_CACHE is found first, without a request.
 The hub's own client is imported late: an offline plan of what is here must not pay for it.
 """
@@ -8,24 +8,34 @@ The hub's own client is imported late: an offline plan of what is here must not 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.core.desired import Model
+from reconciler.core.gguf import facts_of
+from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.resolve import QuantError, pick_files
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
-from reconciler.drivers.fetch.order import Limits, Order
+from reconciler.drivers.fetch.order import Limits, Order, Remote
+from reconciler.drivers.hub_cache import (
+    COMMIT,
+    commit_of,
+    local_pin,
+    names_in,
+    observed_file,
+    pinned_file,
+    repo_folder,
+    snapshot,
+)
 from reconciler.errors import HubError
 
 if TYPE_CHECKING:
     from reconciler.drivers.hub_client import HubClient
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Hub:
@@ -49,70 +59,117 @@ class Hub:
         self._endpoint = endpoint
         self._token = token
 
-    def inspect(self, repo: str, revision: str, quant: str) -> ObservedFiles:
-        """The files that a quant stands for: here, to be fetched, or not to be found out."""
-        pinned = ""
-        for cache in self._caches:
-            commit = _commit_of(cache, repo, revision)
-            pinned = pinned or commit
-            found = _in_snapshot(cache, repo, commit, quant) if commit else None
-            if found:
-                return found
+    def inspect(self, model: Model, pin: Pin | None = None) -> ObservedFiles:
+        """The files that a model stands for: here, to be fetched, or not to be found out.
+
+        A pin that covers the model has said so once and for all; else it is found out: by what is
+        here, then by the hub, at the pin's commit if only another quant is asked for.
+        """
+        if pin is not None and pin.covers(model):
+            return self._pinned(pin)
+        held = pin is not None and pin.holds_commit(model)
+        revision = pin.commit if pin and held else model.source.revision
         try:
-            return self._ask(repo, pinned or revision, quant)
+            return self._here(model, revision) or self._pinned(self._ask(model, revision))
         except HubError as error:
             status = FileStatus.UNKNOWN if error.retryable else FileStatus.BAD
             return ObservedFiles(status, reason=f"{error.message}: {error.hint}")
         except QuantError as error:
-            return ObservedFiles(FileStatus.BAD, reason=f"{repo}: {error}")
+            return ObservedFiles(FileStatus.BAD, reason=f"{model.source.repo}: {error}")
 
-    def _ask(self, repo: str, revision: str, quant: str) -> ObservedFiles:
-        commit, sizes = self._client().listing(repo, revision)
-        names = pick_files(sizes, quant)
-        return ObservedFiles(
-            FileStatus.MISSING,
-            path=str(_snapshot(self._store, repo, commit) / names[0]),
-            spec_id=f"{repo}@{commit}/{names[0]}",
-            files=tuple(ObservedFile(name, sizes[name]) for name in names),
-            commit=commit,
-        )
+    def _pinned(self, pin: Pin) -> ObservedFiles:
+        """How the files of a pin stand: all in one cache, or to be fetched into the store."""
+        for cache in self._caches:
+            folder = snapshot(cache, pin.repo, pin.commit)
+            files = tuple(pinned_file(folder, file) for file in pin.files)
+            if all(file.identity for file in files):
+                return _seen(FileStatus.PRESENT, folder, pin, files)
+        folder = snapshot(self._store, pin.repo, pin.commit)
+        files = tuple(pinned_file(folder, file) for file in pin.files)
+        return _seen(FileStatus.MISSING, folder, pin, files)
+
+    def _here(self, model: Model, revision: str) -> ObservedFiles | None:
+        """What any tool fetched: the files, and the pin that they make."""
+        repo, quant = model.source.repo or "", model.quant or ""
+        for cache in self._caches:
+            commit = commit_of(cache, repo, revision)
+            folder = snapshot(cache, repo, commit)
+            try:
+                names = pick_files(names_in(folder), quant) if commit else ()
+            except QuantError:
+                continue
+            if names:
+                files = tuple(observed_file(folder / name, name) for name in names)
+                locked = tuple(LockedFile(file.name, file.size) for file in files)
+                pin = Pin(repo, model.source.revision, quant, commit, locked)
+                found = _seen(FileStatus.PRESENT, folder, pin, files)
+                return replace(found, pin=local_pin(pin, folder))
+        return None
+
+    def _ask(self, model: Model, revision: str) -> Pin:
+        repo, quant = model.source.repo or "", model.quant or ""
+        commit, files = self._client().listing(repo, revision)
+        names = pick_files(files, quant)
+        return Pin(repo, model.source.revision, quant, commit, tuple(files[one] for one in names))
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
-        """Download the missing files; then note the commit as the revision's, as the hub does."""
+        """Note the commit as the revision's, as the hub does, and download the missing files."""
         from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - it costs 0.05 s
 
-        effects.sweep(_folder(self._store, fetch.repo))
+        effects.sweep(repo_folder(self._store, fetch.repo))
         client = self._client()
-        orders = [self._order(client, fetch, file) for file in fetch.files]
+        orders = [self._order(client, fetch.repo, fetch.commit, file) for file in fetch.files]
         with client.translated(fetch.repo):
-            all_files(orders, self._allowance, progress, cancel)
-            if not _COMMIT.fullmatch(fetch.revision):
-                ref = _folder(self._store, fetch.repo) / "refs" / fetch.revision
+            # The links come last: who is killed before has files missing, and clears up.
+            if not COMMIT.fullmatch(fetch.revision):
+                ref = repo_folder(self._store, fetch.repo) / "refs" / fetch.revision
                 effects.make_folder(ref.parent, mode=0o755)
                 effects.write_atomic(ref, fetch.commit, mode=0o644)
+            all_files(orders, self._allowance, progress, cancel)
 
-    def _order(self, client: HubClient, fetch: FetchFiles, file: ObservedFile) -> Order:
+    def learn(self, pin: Pin, cancel: Cancel) -> Pin:
+        """The same pin with what its headers say; the bytes that were read are kept."""
+        from reconciler.drivers.fetch.head import read_head  # noqa: PLC0415 - it costs 0.05 s
+
+        client = self._client()
+        headers = []
+        for file in pin.files:
+            if file.role is FileRole.WEIGHTS:
+                order = self._order(client, pin.repo, pin.commit, file)
+                with client.translated(pin.repo):
+                    headers.append(read_head(order, self._allowance.limits, cancel))
+        return replace(pin, facts=facts_of(one for one in headers if one))
+
+    def _order(
+        self, client: HubClient, repo: str, commit: str, file: ObservedFile | LockedFile
+    ) -> Order:
+        where = f"hub repository {repo}"
         if not _stays_inside(file.name):
             raise HubError(
-                f"hub repository {fetch.repo} has a file with a path that leads out: {file.name}",
+                f"{where} has a file with a path that leads out: {file.name}",
                 hint="do not use this repository",
                 retryable=False,
             )
-        link = _snapshot(self._store, fetch.repo, fetch.commit) / file.name
+        link = snapshot(self._store, repo, commit) / file.name
+
+        def locate() -> Remote:
+            remote = client.locate(repo, file.name, commit)
+            if file.digest not in {"", remote.digest}:
+                raise HubError(
+                    f"{where}: {file.name} has other bytes at this very commit than the lock "
+                    f"file says: its {remote.kind} is {remote.digest}, not {file.digest}",
+                    hint="do not trust this hub; with the right one (HF_ENDPOINT) apply again",
+                    retryable=False,
+                )
+            return remote
 
         def arrived(blob: Path) -> None:
             target = os.path.relpath(blob, link.parent)
             effects.make_folder(link.parent, mode=0o755)
             effects.swap_link(link, target)
 
-        return Order(
-            where=f"hub repository {fetch.repo}",
-            name=file.name,
-            size=file.size,
-            folder=_folder(self._store, fetch.repo) / "blobs",
-            locate=lambda: client.locate(fetch.repo, file.name, fetch.commit),
-            arrived=arrived,
-        )
+        blobs = repo_folder(self._store, repo) / "blobs"
+        return Order(where, file.name, file.size, blobs, locate, arrived)
 
     def _client(self) -> HubClient:
         from reconciler.drivers.hub_client import HubClient  # noqa: PLC0415 - it costs 0.2 s
@@ -124,51 +181,15 @@ def _stays_inside(name: str) -> bool:
     return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
-def _folder(cache: str, repo: str) -> Path:
-    return Path(cache) / f"models--{repo.replace('/', '--')}"
-
-
-def _snapshot(cache: str, repo: str, commit: str) -> Path:
-    return _folder(cache, repo) / "snapshots" / commit
-
-
-def _commit_of(cache: str, repo: str, revision: str) -> str:
-    if _COMMIT.fullmatch(revision):
-        return revision
-    try:
-        return (_folder(cache, repo) / "refs" / revision).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _in_snapshot(cache: str, repo: str, commit: str, quant: str) -> ObservedFiles | None:
-    folder = _snapshot(cache, repo, commit)
-    try:
-        names = pick_files(_names_in(folder), quant)
-    except QuantError:
-        return None
-    files = tuple(observed_file(folder / name, name) for name in names)
+def _seen(
+    status: FileStatus, folder: Path, pin: Pin, files: tuple[ObservedFile, ...]
+) -> ObservedFiles:
+    first = pin.files[0].name
     return ObservedFiles(
-        FileStatus.PRESENT,
-        path=str(folder / names[0]),
-        spec_id=f"{repo}@{commit}/{names[0]}",
+        status,
+        path=str(folder / first),
+        spec_id=f"{pin.repo}@{pin.commit}/{first}",
         files=files,
-        commit=commit,
+        commit=pin.commit,
+        pin=pin,
     )
-
-
-def _names_in(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix()
-
-
-def observed_file(path: Path, name: str) -> ObservedFile:
-    """A file that is here, with its identity.
-
-    Raises:
-        OSError: it is not.
-    """
-    seen = os.stat(path)  # noqa: PTH116 - symlinks of the hub's cache are followed on purpose
-    identity = f"{seen.st_dev:x}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}"
-    return ObservedFile(name, seen.st_size, identity)

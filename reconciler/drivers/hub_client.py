@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from huggingface_hub import HfApi, errors, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.utils._headers import build_hf_headers
 
+from reconciler.core.lockfile import LockedFile
 from reconciler.drivers.fetch.order import HashKind, Remote
 from reconciler.errors import HubError
 
@@ -32,8 +33,8 @@ class HubClient:
         self._endpoint = endpoint
         self._token = token
 
-    def listing(self, repo: str, revision: str) -> tuple[str, Mapping[str, int]]:
-        """The commit of a revision, and its files' sizes.
+    def listing(self, repo: str, revision: str) -> tuple[str, Mapping[str, LockedFile]]:
+        """The commit of a revision, and its files by name.
 
         Raises:
             HubError: it cannot be read.
@@ -41,7 +42,15 @@ class HubClient:
         api = HfApi(endpoint=self._endpoint, token=self._token)
         with self.translated(repo):
             info = api.model_info(repo, revision=revision, files_metadata=True, timeout=PATIENCE_S)
-        return info.sha or revision, {one.rfilename: one.size or 0 for one in info.siblings or ()}
+        return info.sha or revision, {
+            one.rfilename: LockedFile(
+                one.rfilename,
+                one.size or 0,
+                sha256=one.lfs.sha256 if one.lfs else "",
+                git_sha1="" if one.lfs else one.blob_id or "",
+            )
+            for one in info.siblings or ()
+        }
 
     def locate(self, repo: str, name: str, commit: str) -> Remote:
         """Where a file's bytes are, and which they must be.

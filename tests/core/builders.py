@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.core.desired import DesiredState, Model
+from reconciler.core.gguf import Facts
+from reconciler.core.lockfile import LockedFile, Pin
 from reconciler.core.observed import (
     FileStatus,
     ObservedEngine,
@@ -31,7 +33,7 @@ from reconciler.core.resolve import Instance, model_of, resolve, tcp_port
 from reconciler.core.site import Site
 from reconciler.core.words import EngineKind, InstanceName, ModelName, Phase, SpecHash
 
-SITE = Site(root="/r", state="/s", desired="desired/x.yaml")
+SITE = Site(root="/r", state="/s", desired="desired/x.yaml", lock="desired/x.lock.yaml")
 ENGINE = ObservedEngine(
     EngineKind.EMBEDDED,
     ("/bin/engine",),
@@ -72,6 +74,28 @@ def files_of(
     file = ObservedFile(path.rpartition("/")[2], size, f"1:2:{size}:3" if here else "")
     reason = "" if status in {FileStatus.PRESENT, FileStatus.MISSING} else f"{path} is {status}"
     return ObservedFiles(status, path, spec_id, (file,), "c" * 40, reason)
+
+
+def pin_of(model: Model, *, is_read: bool = True) -> Pin:
+    """What the lock file should say of a model of the hub."""
+    source, file = model.source, files_of(model).files[0]
+    return Pin(
+        str(source.repo),
+        source.revision,
+        str(model.quant),
+        "c" * 40,
+        (LockedFile(file.name, file.size, "5" * 64),),
+        facts=Facts("llama") if is_read else None,
+    )
+
+
+def with_pin(files: ObservedFiles, model: Model, pin: Pin | None) -> ObservedFiles:
+    """The same files with their pin: the one there is if it covers the model."""
+    if model.source.repo is None or files.status is FileStatus.UNKNOWN:
+        return files
+    if pin is None or not pin.covers(model):
+        pin = pin_of(model, is_read=files.status is FileStatus.PRESENT)
+    return replace(files, pin=pin)
 
 
 def all_files(state: DesiredState, **special: ObservedFiles) -> dict[ModelName, ObservedFiles]:

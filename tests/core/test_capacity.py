@@ -18,7 +18,8 @@ from reconciler.core.observed import (
     ObservedMemory,
     ObservedState,
 )
-from reconciler.core.planner import make_plan, restrict
+from reconciler.core.plan_parts import restrict
+from reconciler.core.planner import make_plan
 from reconciler.core.present import plan_text, plan_values
 from reconciler.core.words import ModelName
 

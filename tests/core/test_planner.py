@@ -37,7 +37,8 @@ from reconciler.core.plan import (
     StopServer,
     Summary,
 )
-from reconciler.core.planner import make_plan, restrict, with_reason
+from reconciler.core.plan_parts import restrict, with_reason
+from reconciler.core.planner import make_plan
 from reconciler.core.present import plan_text, plan_values
 from reconciler.core.words import ModelName, Phase
 

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builders import ENGINE, TEMPLATES, files_of, ports_in
+from builders import ENGINE, TEMPLATES, files_of, ports_in, with_pin
 
 from reconciler.core.desired import DesiredState, Model
+from reconciler.core.gguf import Facts
+from reconciler.core.lockfile import Pin
 from reconciler.core.observed import (
     FileStatus,
     Journal,
@@ -37,6 +39,7 @@ from reconciler.core.plan import (
     Step,
     StopGateway,
     StopServer,
+    WritePins,
 )
 from reconciler.core.resolve import instance_names, model_of, tcp_port
 from reconciler.core.words import Generation, InstanceName, ModelName, Phase, Rollout
@@ -92,6 +95,7 @@ class World:
     """By source (a path or a repository); what is not named here is on disk."""
     nginx: tuple[str, ...] = ("/bin/nginx",)
     journal: Journal = NO_JOURNAL
+    pins: dict[ModelName, Pin] = field(default_factory=dict)
     started: int = 0
     stopped: int = 0
     _desired: DesiredState = field(default_factory=lambda: DesiredState(version=1))
@@ -115,11 +119,15 @@ class World:
             nginx=self.nginx,
             nginx_reason="" if self.nginx else "no nginx",
             ports={port: one for port in _ports(desired) if (one := self._holder(port))},
-            files={ModelName(name): self.inspect(one) for name, one in desired.models.items()},
+            files={
+                ModelName(name): with_pin(self.inspect(one), one, self.pins.get(ModelName(name)))
+                for name, one in desired.models.items()
+            },
             engine=ENGINE,
             journal=self.journal,
             disk_free_bytes=10**12,
             templates=TEMPLATES,
+            lock=dict(self.pins),
         )
 
     def inspect(self, model: Model) -> ObservedFiles:
@@ -179,7 +187,11 @@ class World:
     def _perform(self, step: Step, luck: Luck) -> Iterator[None]:
         effect = step.effect
         match effect:
+            case WritePins():
+                yield
+                self._write(effect)
             case FetchFiles():
+                require(effect.model in self.pins, f"{effect.model}: fetched before it is pinned")
                 yield
                 self.files[effect.repo] = FileStatus.PRESENT
             case StopServer():
@@ -192,6 +204,14 @@ class World:
                 yield from self._apply_gateway(effect)
             case StopGateway():
                 yield from self._stop_gateway(effect, luck)
+
+    def _write(self, effect: WritePins) -> None:
+        for name, pin in effect.pins:
+            if pin is None:
+                del self.pins[name]
+                continue
+            require(effect.learn == (pin.facts is None), f"{name}: its header is not read")
+            self.pins[name] = replace(pin, facts=pin.facts or Facts())
 
     def _start(self, effect: StartServer, address: str, luck: Luck) -> Iterator[None]:
         launch, name = effect.launch, effect.launch.instance

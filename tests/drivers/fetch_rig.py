@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub_faults import Content, Made, sha_of
+from hub_models import asked
 from hub_server import HubServer
 
 from reconciler.core.observed import FileStatus
@@ -57,14 +58,14 @@ class Rig:
         cancel: Cancel = NEVER,
     ) -> None:
         """What a run does that finds the files missing."""
-        found = self.client.inspect(REPO, "main", quant)
+        found = self.client.inspect(asked(REPO, "main", quant))
         files = tuple(one for one in found.files if not one.identity)
         step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
         self.client.fetch(step, progress, cancel)
 
     def is_here(self, quant: str = "Q4") -> bool:
         """Whether a plan would find all of it."""
-        return self.client.inspect(REPO, "main", quant).status is FileStatus.PRESENT
+        return self.client.inspect(asked(REPO, "main", quant)).status is FileStatus.PRESENT
 
     @property
     def blobs(self) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from launches import SITE
 
 from reconciler.core.desired import Model
+from reconciler.core.lockfile import Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.words import ModelName
@@ -27,8 +28,8 @@ class QuietHub(Hub):
         self.found = ObservedFiles(FileStatus.MISSING)
         self.asked: list[tuple[str, ...]] = []
 
-    def inspect(self, repo: str, revision: str, quant: str) -> ObservedFiles:
-        self.asked.append((repo, revision, quant))
+    def inspect(self, model: Model, pin: Pin | None = None) -> ObservedFiles:
+        self.asked.append((str(model.source.repo), model.source.revision, str(model.quant)))
         return self.found
 
     def fetch(self, fetch: FetchFiles, progress: Any, cancel: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from hub_faults import Fault, Kind
+from hub_models import asked
 from hub_server import TOKEN, HubServer, hub_server
 from waiting import after, free_port
 
@@ -58,7 +59,7 @@ def to_fetch(found: ObservedFiles, repo: str = REPO, revision: str = "main") -> 
 
 
 def fetch(client: Hub, repo: str = REPO, revision: str = "main", quant: str = "Q4_K_M") -> None:
-    found = client.inspect(repo, revision, quant)
+    found = client.inspect(asked(repo, revision, quant))
     client.fetch(to_fetch(found, repo, revision), lambda *_: None, NEVER)
 
 
@@ -66,7 +67,7 @@ def fetch(client: Hub, repo: str = REPO, revision: str = "main", quant: str = "Q
 
 
 def test_what_is_not_here_can_be_fetched(hub: HubServer, client: Hub, tmp_path: Path) -> None:
-    found = client.inspect(REPO, "main", "Q4_K_M")
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
     commit = hub.repos[REPO].refs["main"]
     assert found.status is FileStatus.MISSING
     assert [(one.name, one.size, one.identity) for one in found.files] == [
@@ -80,19 +81,19 @@ def test_what_is_not_here_can_be_fetched(hub: HubServer, client: Hub, tmp_path: 
 
 
 def test_looking_writes_nothing(client: Hub, tmp_path: Path) -> None:
-    client.inspect(REPO, "main", "Q4_K_M")
+    client.inspect(asked(REPO, "main", "Q4_K_M"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_quant_of_several_shards_is_all_of_them(client: Hub) -> None:
-    found = client.inspect(REPO, "main", "UD-Q2")
+    found = client.inspect(asked(REPO, "main", "UD-Q2"))
     assert [one.name for one in found.files] == sorted(SHARDS)
     assert found.size == sum(len(content) for content in SHARDS.values())
     assert found.path.endswith("UD-Q2/model-UD-Q2-00001-of-00003.gguf")
 
 
 def test_an_unknown_quant_names_those_there_are(client: Hub) -> None:
-    found = client.inspect(REPO, "main", "Q5_K_M")
+    found = client.inspect(asked(REPO, "main", "Q5_K_M"))
     assert found.status is FileStatus.BAD
     assert found.reason == (
         "org/Model-GGUF: no file for quant Q5_K_M; the repository has: Q4_K_M, Q8_0, UD-Q2"
@@ -102,8 +103,8 @@ def test_an_unknown_quant_names_those_there_are(client: Hub) -> None:
 def test_a_commit_may_be_given_as_revision(hub: HubServer, client: Hub) -> None:
     old = hub.repos[REPO].refs["main"]
     hub.repos[REPO].commit({"new-Q4_K_M.gguf": b"GGUF new"})
-    assert client.inspect(REPO, old, "Q4_K_M").files[0].name == "model-Q4_K_M.gguf"
-    assert client.inspect(REPO, "main", "Q4_K_M").files[0].name == "new-Q4_K_M.gguf"
+    assert client.inspect(asked(REPO, old, "Q4_K_M")).files[0].name == "model-Q4_K_M.gguf"
+    assert client.inspect(asked(REPO, "main", "Q4_K_M")).files[0].name == "new-Q4_K_M.gguf"
 
 
 def test_a_branch_may_be_given_as_revision(hub: HubServer, client: Hub, tmp_path: Path) -> None:
@@ -111,17 +112,17 @@ def test_a_branch_may_be_given_as_revision(hub: HubServer, client: Hub, tmp_path
     fetch(client, revision="v2")
     ref = tmp_path / "store" / "models--org--Model-GGUF" / "refs" / "v2"
     assert ref.read_text(encoding="ascii") == commit
-    assert client.inspect(REPO, "v2", "Q4_K_M").status is FileStatus.PRESENT
+    assert client.inspect(asked(REPO, "v2", "Q4_K_M")).status is FileStatus.PRESENT
 
 
 # ---- fetching
 
 
 def test_what_was_fetched_is_found_without_a_request(hub: HubServer, client: Hub) -> None:
-    missing = client.inspect(REPO, "main", "Q4_K_M")
+    missing = client.inspect(asked(REPO, "main", "Q4_K_M"))
     fetch(client)
     hub.requests.clear()
-    found = client.inspect(REPO, "main", "Q4_K_M")
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
     assert hub.requests == []
     assert found.status is FileStatus.PRESENT
     assert (found.path, found.spec_id, found.commit) == (
@@ -137,7 +138,7 @@ def test_what_was_fetched_is_found_without_a_hub(tmp_path: Path) -> None:
     with hub_server() as hub:
         hub.add(REPO, FILES)
         fetch(make_client(hub, tmp_path), quant="UD-Q2")
-    found = make_client(hub, tmp_path).inspect(REPO, "main", "UD-Q2")
+    found = make_client(hub, tmp_path).inspect(asked(REPO, "main", "UD-Q2"))
     assert found.status is FileStatus.PRESENT
     assert found.size == sum(len(content) for content in SHARDS.values())
     huggingface_hub.close_session()
@@ -164,10 +165,10 @@ def test_the_store_has_the_layout_of_the_hubs_own_cache(
 
 def test_only_what_is_missing_is_downloaded(hub: HubServer, client: Hub, tmp_path: Path) -> None:
     fetch(client, quant="UD-Q2")
-    second = Path(client.inspect(REPO, "main", "UD-Q2").path.replace("00001-of", "00002-of"))
+    second = Path(client.inspect(asked(REPO, "main", "UD-Q2")).path.replace("00001-of", "00002-of"))
     second.resolve().unlink()
     second.unlink()
-    found = client.inspect(REPO, "main", "UD-Q2")
+    found = client.inspect(asked(REPO, "main", "UD-Q2"))
     assert found.status is FileStatus.MISSING
     hub.requests.clear()
     client.fetch(to_fetch(found), lambda *_: None, NEVER)
@@ -175,11 +176,11 @@ def test_only_what_is_missing_is_downloaded(hub: HubServer, client: Hub, tmp_pat
     assert [one for one in hub.requests if one.startswith("GET")] == [
         f"GET /cdn/{hashlib.sha256(content).hexdigest()}"
     ]
-    assert client.inspect(REPO, "main", "UD-Q2").status is FileStatus.PRESENT
+    assert client.inspect(asked(REPO, "main", "UD-Q2")).status is FileStatus.PRESENT
 
 
 def test_progress_goes_from_nothing_to_all(client: Hub) -> None:
-    found = client.inspect(REPO, "main", "UD-Q2")
+    found = client.inspect(asked(REPO, "main", "UD-Q2"))
     told: list[tuple[FileProgress, ...]] = []
     client.fetch(to_fetch(found), told.append, NEVER)
     wanted = [(file.name, file.size) for file in found.files]
@@ -191,7 +192,7 @@ def test_progress_goes_from_nothing_to_all(client: Hub) -> None:
 
 
 def test_a_cancelled_download_starts_no_further_file(hub: HubServer, client: Hub) -> None:
-    found = client.inspect(REPO, "main", "UD-Q2")
+    found = client.inspect(asked(REPO, "main", "UD-Q2"))
     cancel = threading.Event()
     hub.faults = [Fault(Kind.STALL)]
     with (
@@ -200,7 +201,7 @@ def test_a_cancelled_download_starts_no_further_file(hub: HubServer, client: Hub
     ):
         client.fetch(to_fetch(found), lambda *_: None, cancel)
     assert sum(one.startswith("GET /cdn/") for one in hub.requests) == 1
-    assert client.inspect(REPO, "main", "UD-Q2").status is FileStatus.MISSING
+    assert client.inspect(asked(REPO, "main", "UD-Q2")).status is FileStatus.MISSING
 
 
 def test_what_another_tool_fetched_is_found(hub: HubServer, client: Hub, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_what_another_tool_fetched_is_found(hub: HubServer, client: Hub, tmp_pat
         REPO, "model-Q8_0.gguf", cache_dir=tmp_path / "other", endpoint=hub.endpoint
     )
     hub.requests.clear()
-    found = client.inspect(REPO, "main", "Q8_0")
+    found = client.inspect(asked(REPO, "main", "Q8_0"))
     assert found.status is FileStatus.PRESENT
     assert found.path.startswith(str(tmp_path / "other"))
     assert Path(found.path).read_bytes() == Q8
@@ -217,11 +218,12 @@ def test_what_another_tool_fetched_is_found(hub: HubServer, client: Hub, tmp_pat
 
 
 def test_a_moved_branch_changes_nothing(hub: HubServer, client: Hub) -> None:
+    pin = client.inspect(asked(REPO, "main", "Q4_K_M")).pin
     fetch(client)
-    before = client.inspect(REPO, "main", "Q4_K_M")
+    before = client.inspect(asked(REPO, "main", "Q4_K_M"))
     hub.repos[REPO].commit({**FILES, "model-Q4_K_M.gguf": b"GGUF other"})
-    assert client.inspect(REPO, "main", "Q4_K_M") == before
-    another = client.inspect(REPO, "main", "Q8_0")
+    assert client.inspect(asked(REPO, "main", "Q4_K_M")) == before
+    another = client.inspect(asked(REPO, "main", "Q8_0"), pin)
     assert (another.status, another.commit) == (FileStatus.MISSING, before.commit)
 
 
@@ -229,7 +231,7 @@ def test_a_moved_branch_changes_nothing(hub: HubServer, client: Hub) -> None:
 
 
 def reasons(client: Hub, repo: str, revision: str = "main") -> tuple[FileStatus, str]:
-    found = client.inspect(repo, revision, "Q4_K_M")
+    found = client.inspect(asked(repo, revision, "Q4_K_M"))
     return found.status, found.reason
 
 
@@ -247,7 +249,7 @@ def test_a_private_repository_opens_with_the_token(hub: HubServer, tmp_path: Pat
     assert "or is private" in reasons(make_client(hub, tmp_path), "org/private")[1]
     known = make_client(hub, tmp_path, token=TOKEN)
     fetch(known, "org/private")
-    assert known.inspect("org/private", "main", "Q4_K_M").status is FileStatus.PRESENT
+    assert known.inspect(asked("org/private", "main", "Q4_K_M")).status is FileStatus.PRESENT
 
 
 def test_a_missing_revision(client: Hub) -> None:
@@ -260,7 +262,7 @@ def test_a_missing_revision(client: Hub) -> None:
 def test_a_gated_repository_says_what_to_do(hub: HubServer, tmp_path: Path) -> None:
     hub.add("org/gated", FILES, gated=True)
     client = make_client(hub, tmp_path)
-    assert client.inspect("org/gated", "main", "Q4_K_M").status is FileStatus.MISSING
+    assert client.inspect(asked("org/gated", "main", "Q4_K_M")).status is FileStatus.MISSING
     with pytest.raises(HubError, match="org/gated is gated") as caught:
         fetch(client, "org/gated")
     assert "HF_TOKEN" in caught.value.hint
@@ -269,7 +271,7 @@ def test_a_gated_repository_says_what_to_do(hub: HubServer, tmp_path: Path) -> N
 
 
 def test_a_file_that_is_gone(hub: HubServer, client: Hub) -> None:
-    found = client.inspect(REPO, "main", "Q4_K_M")
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
     hub.repos[REPO].commits[found.commit] = {"README.md": b"gone"}
     with pytest.raises(HubError, match="no longer has that file") as caught:
         client.fetch(to_fetch(found), lambda *_: None, NEVER)
@@ -287,7 +289,7 @@ def test_a_wrong_token_is_said_and_never_shown(hub: HubServer, tmp_path: Path) -
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_broken_hub_may_do_better_later(hub: HubServer, client: Hub, status: int) -> None:
-    found = client.inspect(REPO, "main", "Q4_K_M")
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
     hub.broken = status
     text = f"cannot be read: its hub answered HTTP {status}"
     assert reasons(client, REPO) == (
@@ -311,7 +313,7 @@ def test_an_unreachable_hub_is_known_at_once(hub: HubServer, tmp_path: Path) -> 
 
 
 def test_a_hub_that_went_away_before_the_download(hub: HubServer, tmp_path: Path) -> None:
-    found = make_client(hub, tmp_path).inspect(REPO, "main", "Q4_K_M")
+    found = make_client(hub, tmp_path).inspect(asked(REPO, "main", "Q4_K_M"))
     nowhere = make_client(HubServer(f"http://127.0.0.1:{free_port()}"), tmp_path, token=TOKEN)
     with pytest.raises(HubError, match=r"cannot be reached \(ConnectError\)") as caught:
         nowhere.fetch(to_fetch(found), lambda *_: None, NEVER)
@@ -321,7 +323,7 @@ def test_a_hub_that_went_away_before_the_download(hub: HubServer, tmp_path: Path
 
 def test_something_that_is_no_hub(hub: HubServer, tmp_path: Path) -> None:
     page = Hub(str(tmp_path), (), endpoint=f"{hub.endpoint}/web")
-    found = page.inspect(REPO, "main", "Q4_K_M")
+    found = page.inspect(asked(REPO, "main", "Q4_K_M"))
     assert found.status in {FileStatus.UNKNOWN, FileStatus.BAD}
     assert REPO in found.reason
 
@@ -333,14 +335,14 @@ def test_the_offline_switch_of_the_client_is_obeyed(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     huggingface_hub.close_session()
     hub.requests.clear()
-    assert client.inspect(REPO, "main", "Q4_K_M").status is FileStatus.PRESENT
-    found = client.inspect(REPO, "main", "Q8_0")
+    assert client.inspect(asked(REPO, "main", "Q4_K_M")).status is FileStatus.PRESENT
+    found = client.inspect(asked(REPO, "main", "Q8_0"))
     assert "HF_HUB_OFFLINE" in found.reason
     assert hub.requests == []
 
 
 def test_a_store_that_cannot_be_written_is_no_network_problem(client: Hub, tmp_path: Path) -> None:
-    found = client.inspect(REPO, "main", "Q4_K_M")
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
     (tmp_path / "store").write_text("a file where the store should be", encoding="utf-8")
     with pytest.raises(HubError, match="cannot be stored") as caught:
         client.fetch(to_fetch(found), lambda *_: None, NEVER)
@@ -351,7 +353,7 @@ def test_a_full_disk_is_no_network_problem(client: Hub, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    found = client.inspect(REPO, "main", "Q4_K_M")
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
     monkeypatch.setattr(effects, "preallocate", full)
     with pytest.raises(HubError, match=r"cannot be stored: .*No space left") as caught:
         client.fetch(to_fetch(found), lambda *_: None, NEVER)
@@ -366,4 +368,4 @@ def test_a_defect_of_our_own_is_not_the_hubs_fault(
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", broken)
     with pytest.raises(ZeroDivisionError):
-        client.inspect(REPO, "main", "Q4_K_M")
+        client.inspect(asked(REPO, "main", "Q4_K_M"))

@@ -93,6 +93,10 @@ class Lab:
         return self.root / "desired" / "x.yaml"
 
     @property
+    def lock(self) -> Path:
+        return self.file.with_suffix(".lock.yaml")
+
+    @property
     def state(self) -> Path:
         name = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
         return self.folder / "s" / "llm-reconcile" / name

@@ -115,8 +115,9 @@ def fresh(lab: Lab, turn: int) -> None:
 
 
 def unfetched(lab: Lab, _turn: int) -> None:
-    """`a` is only on the hub."""
+    """`a` is only on the hub, and not pinned."""
     shutil.rmtree(lab.root / "models", ignore_errors=True)
+    lab.lock.unlink(missing_ok=True)
     lab.write({"a": {"source": {"repo": "org/a"}, "quant": "Q4_0"}})
 
 

@@ -1,6 +1,7 @@
 """What must be true of a root's processes and files: in the middle of a run, and after one.
 
-In: a lab. Out: a failed assertion. Like machine.py it looks without the product's own eyes.
+In: a lab. Out: a failed assertion. Like machine.py it looks without the product's own eyes; only
+the lock file is read with them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from waiting import eventually
 
 from e2e import machine
 from e2e.lab import Lab
+from reconciler.core.lock_reader import read_lock
 
 PID_FILE = re.compile(r"\d+\n\d*\n")
 SLOT_NOTE = re.compile(r"((stopping|ended) \d+ \d+\n|log \d+\n)?")
@@ -27,6 +29,8 @@ def assert_no_file_is_torn(lab: Lab) -> None:
         assert PID_FILE.fullmatch(path.read_text()), path
     for path in (lab.state / "slots").glob("*"):
         assert SLOT_NOTE.fullmatch(path.read_text()), path
+    if lab.lock.exists():
+        read_lock(lab.lock.name, lab.lock.read_bytes())
     current = lab.state / "gateway" / "current"
     if current.is_symlink():
         config = (current / "nginx.conf").read_text()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
 
 from reconciler.core.desired import Gateway, Model
+from reconciler.core.gguf import Facts
+from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
@@ -28,9 +30,9 @@ from reconciler.core.observed import (
 )
 from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway
 from reconciler.core.transfers import FileProgress
-from reconciler.core.words import EngineKind
+from reconciler.core.words import EngineKind, ModelName
 from reconciler.drivers.base import Cancel, Drivers, Told
-from reconciler.errors import GatewayError, LockHeldError
+from reconciler.errors import GatewayError, InvalidDesiredError, LockHeldError
 
 
 class FakeFiles:
@@ -44,10 +46,14 @@ class FakeFiles:
         self.on_fetch: Callable[[FetchFiles], object] | None = None
         """Called in the middle of a download; what it raises ends the download."""
 
-    def inspect(self, model: Model, *, deep: bool) -> ObservedFiles:
+    def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
         key = model.source.path or model.source.repo or ""
         self.inspected.append((key, deep))
-        return self.found.get(key, ObservedFiles(FileStatus.PRESENT, f"/{key}", key))
+        found = self.found.get(key, ObservedFiles(FileStatus.PRESENT, f"/{key}", key))
+        return replace(found, pin=pin) if pin and pin.covers(model) else found
+
+    def learn(self, pin: Pin, cancel: Cancel) -> Pin:
+        return replace(pin, facts=Facts("fake"))
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         progress(tuple(FileProgress(file.name, 0, file.size) for file in fetch.files))
@@ -60,6 +66,25 @@ class FakeFiles:
 
     def disk_free(self) -> int:
         return 2**40
+
+
+class FakeLockFile:
+    """The `LockFile` of a test: what it holds is `pins`; `broken` is raised instead."""
+
+    def __init__(self) -> None:
+        self.pins: dict[ModelName, Pin] = {}
+        self.broken: InvalidDesiredError | None = None
+        self.writes = 0
+
+    def read(self) -> Lock:
+        if self.broken:
+            raise self.broken
+        return dict(self.pins)
+
+    def write(self, pins: Mapping[ModelName, Pin | None]) -> None:
+        self.writes += 1
+        whole = {**self.read(), **pins}
+        self.pins = {name: pin for name, pin in whole.items() if pin is not None}
 
 
 class FakeGateway:
@@ -210,6 +235,7 @@ class FakeWorld:
 
     clock: FakeClock = field(default_factory=FakeClock)
     files: FakeFiles = field(default_factory=FakeFiles)
+    lock: FakeLockFile = field(default_factory=FakeLockFile)
     gateway: FakeGateway = field(default_factory=FakeGateway)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
     ports: FakePorts = field(default_factory=FakePorts)
@@ -230,6 +256,7 @@ class FakeWorld:
             runtime=self.runtime,
             prober=self.prober,
             files=self.files,
+            lock=self.lock,
             gateway=self.gateway,
             secrets=self.secrets,
             ports=self.ports,

@@ -10,6 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
+from hub_models import asked
+
 from reconciler.core.plan import FetchFiles
 from reconciler.core.words import ModelName
 from reconciler.drivers.fetch.order import Limits
@@ -21,7 +23,7 @@ REPO = "org/Model-GGUF"
 
 def fetch(endpoint: str, store: str, limits: Limits, quant: str = "Q4") -> None:
     client = Hub(store, (), endpoint=endpoint, limits=limits)
-    found = client.inspect(REPO, "main", quant)
+    found = client.inspect(asked(REPO, "main", quant))
     files = tuple(one for one in found.files if not one.identity)
     step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
     try:

@@ -54,7 +54,7 @@ def all_files(
     plan = layout(sum(order.size for order in orders), at_once, limits.connections)
     if limits.chunk is not None:
         plan = Layout(limits.connections, limits.chunk)
-    means = Means(limits, plan, allowance.throttle, functools.cache(_context))
+    means = Means(limits, plan, allowance.throttle, functools.cache(tls_context))
     downloads = [Download(order, means, stop) for order in orders]
     waiting: SimpleQueue[Download] = SimpleQueue()
     for one in downloads:
@@ -77,7 +77,7 @@ def all_files(
     progress(_stand(orders, downloads))
 
 
-def _context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """With the certificates of the environment, or else of httpx: as the hub's own client."""
     import httpx  # noqa: PLC0415 - 0.1 s that only https need pay
 

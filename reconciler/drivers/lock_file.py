@@ -1,0 +1,60 @@
+"""The lock file on disk: read whole, replaced whole.
+
+In: pins. Out: pins, or `InvalidDesiredError`. A write reads what is there now and changes no more
+than it is told to. Its text is `core.lockfile`'s, and what is wrong in one `core.lock_reader`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from reconciler.core.lock_reader import read_lock
+from reconciler.core.lockfile import Lock, Pin, render_lock
+from reconciler.core.words import ModelName
+from reconciler.drivers import effects
+from reconciler.errors import Diagnostic, InvalidDesiredError, Severity
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Let one at a time write here: steps do it at once, and a download holds no run lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class LockFileOnDisk:
+    """The real `LockFile` of `drivers.base`; `name` is what messages call it."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+
+    def read(self) -> Lock:
+        """Its pins; none where there is no such file."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            summary = f"{self._name}: it cannot be read: {error.strerror}"
+            raise InvalidDesiredError((Diagnostic(Severity.ERROR, summary),)) from error
+        return read_lock(self._name, content)
+
+    def write(self, pins: Mapping[ModelName, Pin | None]) -> None:
+        """Put these pins in, or take them out; the others stay as they are."""
+        # A name that is a link leads to where the file is meant to lie.
+        target = self._path.resolve()
+        with _held(target.parent):
+            effects.sweep(target.parent, f".{glob.escape(target.name)}.*.tmp")
+            whole = {**self.read(), **pins}
+            lock = {name: pin for name, pin in whole.items() if pin is not None}
+            effects.write_atomic(target, render_lock(lock), mode=0o644)

@@ -1,0 +1,199 @@
+"""The lock file through the command: written by apply, obeyed by all, changed by nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import HubServer, hub_server
+from tiny_gguf import write_tiny_gguf
+
+from e2e.lab import Lab
+from reconciler.core.lock_reader import read_lock
+from reconciler.core.lockfile import Pin
+from reconciler.core.words import ModelName
+
+REPO = "org/tiny-GGUF"
+SHARDS = 2
+NOTHING = "No changes. The machine matches desired/x.yaml.\n"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_gguf(folder / "tiny-Q4_0.gguf")
+    write_tiny_gguf(folder / "tiny-Q8_0.gguf", seed=1, per_shard=6)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(fakes: Lab, weights: dict[str, bytes]) -> Iterator[HubServer]:
+    with hub_server() as running:
+        running.add(REPO, weights)
+        fakes.variables |= {"HF_ENDPOINT": running.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
+        yield running
+
+
+def model(quant: str = "Q4_0", **more: Any) -> dict[str, Any]:
+    return {"source": {"repo": REPO}, "quant": quant, **more}
+
+
+def pin(lab: Lab, name: str = "a") -> Pin:
+    return read_lock(lab.lock.name, lab.lock.read_bytes())[ModelName(name)]
+
+
+def upload(hub: HubServer, weights: dict[str, bytes]) -> str:
+    """Other bytes under the same names: `main` moves."""
+    return hub.repos[REPO].commit({name: content[::-1] for name, content in weights.items()})
+
+
+def test_apply_writes_it_and_then_nobody_asks_again(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model(), "path": {}})
+    commit = hub.repos[REPO].refs["main"]
+    plan = fakes.plan()
+    assert "  + lock                             desired/x.lock.yaml: 1 pinned\n" in plan.out
+    assert f"      a: Q4_0 at {commit[:12]}, 1 file, 137.5 KiB\n" in plan.out
+    assert not fakes.lock.exists()
+    done = fakes.apply()
+    assert done.out == plan.out
+    assert "lock: written" in done.err
+    text = fakes.lock.read_text()
+    assert pin(fakes).commit == commit
+    facts = pin(fakes).facts
+    assert facts
+    assert (facts.architecture, facts.context_length) == ("llama", 2048)
+    assert hub.sent == len(weights["tiny-Q4_0.gguf"])
+    hub.requests.clear()
+    upload(hub, weights)
+    pids = fakes.pids()
+    for verb in ("plan", "apply"):
+        assert fakes.run(verb, str(fakes.file)).out == NOTHING
+    assert fakes.status()["converged"]
+    fakes.run("list")
+    assert hub.requests == []
+    assert (fakes.lock.read_text(), fakes.pids()) == (text, pids)
+
+
+def test_on_another_machine_the_same_bytes_arrive(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model("Q8_0")})
+    fakes.apply()
+    upload(hub, weights)
+    fakes.run("down", "-y")
+    shutil.rmtree(fakes.root / "models")
+    hub.requests.clear()
+    plan = fakes.plan()
+    assert hub.requests == []
+    assert "+ model_file.a" in plan.out
+    assert " lock " not in plan.out
+    fakes.apply()
+    stored = Path(fakes.run("status", "--argv").out.split("--model ")[1].split()[0])
+    assert stored.read_bytes() == weights[stored.name]
+    assert "-00001-of-0000" in stored.name
+
+
+def test_a_changed_quant_is_taken_from_the_same_commit(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model()})
+    fakes.apply()
+    before = pin(fakes)
+    upload(hub, weights)
+    fakes.write({"a": model("Q8_0")})
+    plan = fakes.plan()
+    assert "desired/x.lock.yaml: 1 changed" in plan.out
+    at = before.commit[:12]
+    assert f"a: Q4_0 at {at}, 1 file, 137.5 KiB -> Q8_0 at {at}, " in plan.out
+    assert pin(fakes) == before
+    fakes.apply()
+    assert (pin(fakes).commit, pin(fakes).quant) == (before.commit, "Q8_0")
+    assert fakes.plan().out == NOTHING
+
+
+def test_what_ran_before_there_was_one_is_pinned_as_it_is(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model(), "b": model("Q8_0", state="present")})
+    fakes.apply()
+    text, pids = fakes.lock.read_text(), fakes.pids()
+    fakes.lock.unlink()
+    upload(hub, weights)
+    hub.requests.clear()
+    plan = fakes.plan()
+    assert "desired/x.lock.yaml: 2 pinned" in plan.out
+    assert "0 to replace, 0 to remove, 1 unchanged" in plan.out
+    assert fakes.status()["converged"]
+    fakes.apply()
+    assert (fakes.lock.read_text(), fakes.pids()) == (text, pids)
+    assert hub.requests == []
+
+
+def test_what_leaves_the_file_leaves_the_lock(fakes: Lab, hub: HubServer) -> None:
+    fakes.write({"a": model(state="present"), "b": model("Q8_0", state="present")})
+    fakes.apply()
+    fakes.write({"a": model(state="present")})
+    plan = fakes.plan()
+    assert "desired/x.lock.yaml: 1 dropped" in plan.out
+    fakes.apply()
+    assert "tiny-Q8_0" not in fakes.lock.read_text()
+    fakes.run("start", "a", code=1)
+    assert fakes.plan().out == NOTHING
+
+
+def test_a_repository_that_refuses_us_holds_up_no_other(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    hub.add("org/gated", weights, gated=True)
+    gated = {"source": {"repo": "org/gated"}, "quant": "Q4_0", "state": "present"}
+    fakes.write({"a": model(state="present"), "gated": gated})
+    done = fakes.apply(code=3)
+    assert "is gated" in done.err
+    assert fakes.lock.read_text().count("commit:") == 1
+    assert pin(fakes).repo == REPO
+    assert fakes.run("list", "--json").json["models"][0]["on_disk"] == "present"
+
+
+def test_a_directory_has_its_own(fakes: Lab, hub: HubServer) -> None:
+    fakes.write({"a": model(state="present")})
+    folder = str(fakes.file.parent)
+    fakes.run("apply", folder, "-y")
+    assert (fakes.file.parent / "lock.yaml").exists()
+    assert not fakes.lock.exists()
+    assert fakes.run("plan", folder).out == "No changes. The machine matches desired.\n"
+
+
+def test_a_broken_one_stops_nothing_and_can_be_stopped(fakes: Lab, hub: HubServer) -> None:
+    fakes.write({"a": model(), "b": {}})
+    fakes.apply()
+    text = fakes.lock.read_text()
+    fakes.lock.write_text(text.replace("    quant", "<<<<<<< HEAD\n    quant"))
+    pids = fakes.pids()
+    for words in (("plan", str(fakes.file)), ("apply", str(fakes.file), "-y"), ("status",)):
+        done = fakes.run(*words, code=1)
+        assert "desired/x.lock.yaml:8:1: a conflict of a merge stands here unresolved" in done.err
+        assert "take the text of one side whole" in done.err
+    assert fakes.pids() == pids
+    broken = fakes.lock.read_text()
+    fakes.run("stop", "a")
+    assert fakes.pids() == {"b": pids["b"]}
+    fakes.run("down", "-y")
+    assert fakes.pids() == {}
+    assert fakes.lock.read_text() == broken
+
+
+def test_one_that_cannot_be_written_is_said_and_stops_no_server(fakes: Lab, hub: HubServer) -> None:
+    fakes.write({"a": model()})
+    fakes.apply()
+    pids = fakes.pids()
+    fakes.lock.unlink()
+    fakes.lock.symlink_to("/proc/none/x.lock.yaml")
+    done = fakes.apply(code=3)
+    assert "lock: " in done.err
+    assert "/proc/none" in done.err
+    assert fakes.pids() == pids
