@@ -13,5 +13,5 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# One recipe for the tiny model and for finding engines: the tests'.
-sys.path.append(str(REPOSITORY / "tests"))
+# One recipe for the tiny model, for finding engines and for a hub: the tests'.
+sys.path += [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "fakes")]

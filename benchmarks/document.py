@@ -88,6 +88,8 @@ def _shown(value: float, unit: Unit) -> str:
             if value >= size:
                 return f"{_digits(value / size)} {name}"
         return f"{value:.0f} bytes"
+    if unit is Unit.SPEED:
+        return f"{_digits(value / 1e6)} MB/s"
     if unit is Unit.RATE:
         return f"{value:,.0f}/s"
     return f"{_digits(value)} x" if unit is Unit.RATIO else f"{value:,.0f}"

@@ -64,6 +64,7 @@ class Timing:
     """What one command took."""
 
     seconds: float
+    cpu_s: float
     peak_bytes: float
 
 
@@ -95,10 +96,10 @@ def timed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], code: int =
         text = said.read_text(errors="replace")[-2000:]
         if child.returncode:
             raise BenchmarkError(f"{shlex.join(argv)} could not be timed:\n{text}")
-        seconds, peak, ended = report.read_text(encoding="ascii").split()
+        seconds, cpu, peak, ended = report.read_text(encoding="ascii").split()
     if int(ended) != code:
         raise BenchmarkError(f"{shlex.join(argv)} ended with exit code {ended}:\n{text}")
-    return Timing(float(seconds), float(peak))
+    return Timing(float(seconds), float(cpu), float(peak))
 
 
 def end_group(child: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:

@@ -7,6 +7,7 @@ with its own eyes, not with the product's, and changes nothing.
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import os
 import platform
 import re
@@ -40,6 +41,8 @@ def facts(engine: str, engine_command: Sequence[str], nginx: Sequence[str]) -> d
         "nginx": _said([*nginx, "-v"]),
         "wrk": _program("wrk", "-v"),
         "ansible-playbook": _program("ansible-playbook", "--version"),
+        "curl": _program("curl", "--version"),
+        "hf": f"huggingface_hub {importlib.metadata.version('huggingface_hub')}",
     }
 
 

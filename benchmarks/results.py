@@ -19,6 +19,7 @@ class Unit(StrEnum):
     SECONDS = "s"
     BYTES = "bytes"
     RATE = "requests/s"
+    SPEED = "bytes/s"
     RATIO = "x"
     COUNT = ""
 

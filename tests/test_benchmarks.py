@@ -68,6 +68,7 @@ def test_percentiles_are_measured_values() -> None:
         (Row("r", Unit.BYTES, (512,)), "| r | 512 bytes | 1 |  |"),
         (Row("r", Unit.BYTES, (3 * 2**20, 2**30)), "| r | 514 MiB (3.00 MiB..1.00 GiB) | 2 |  |"),
         (Row("r", Unit.RATE, (12345.6,)), "| r | 12,346/s | 1 |  |"),
+        (Row("r", Unit.SPEED, (553.4e6,)), "| r | 553 MB/s | 1 |  |"),
         (Row("r", Unit.COUNT, (0,), Bar(most=0)), "| r | 0 | 1 | at most 0: met |"),
         (Row("r", Unit.COUNT, (1,), Bar(most=0)), "| r | 1 | 1 | at most 0: **missed** |"),
         (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.cases import gateway, growth, memory, noop, startup
+from benchmarks.cases import fetch, gateway, growth, memory, noop, startup
 from benchmarks.lab import Bench
 from benchmarks.results import Section
 
@@ -18,4 +18,5 @@ CASES: Mapping[str, Callable[[Bench], Section]] = {
     "gateway": gateway.measure,
     "memory": memory.measure,
     "growth": growth.measure,
+    "fetch": fetch.measure,
 }

@@ -1,11 +1,14 @@
 """A process that fetches one quant, to be killed or measured.
 
-In: the hub, the store, limits. Out: the files; as a program, too, the most memory it held, in KiB.
-What the hub refuses is no traceback: exit code 3.
+In: the hub, the store, limits. Out: the files; as a program, too, the most memory it held, in KiB,
+and how many bytes came. With a number of seconds it keeps nothing, and leaves off after them:
+files of any size fit then, sparse. What the hub refuses is no traceback: exit code 3.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 from pathlib import Path
@@ -13,21 +16,31 @@ from pathlib import Path
 from hub_models import asked
 
 from reconciler.core.plan import FetchFiles
+from reconciler.core.transfers import FileProgress, total_of
 from reconciler.core.words import ModelName
+from reconciler.drivers import effects
+from reconciler.drivers.base import Told
 from reconciler.drivers.fetch.order import Limits
 from reconciler.drivers.hub import Hub
-from reconciler.errors import HubError
+from reconciler.errors import HubError, InterruptedRunError
 
 REPO = "org/Model-GGUF"
 
 
-def fetch(endpoint: str, store: str, limits: Limits, quant: str = "Q4") -> None:
+def fetch(
+    endpoint: str,
+    store: str,
+    limits: Limits,
+    quant: str = "Q4",
+    progress: Told = lambda _: None,
+    cancel: threading.Event | None = None,
+) -> None:
     client = Hub(store, (), endpoint=endpoint, limits=limits)
     found = client.inspect(asked(REPO, "main", quant))
     files = tuple(one for one in found.files if not one.identity)
     step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
     try:
-        client.fetch(step, lambda *_: None, threading.Event())
+        client.fetch(step, progress, cancel or threading.Event())
     except HubError:
         sys.exit(3)
 
@@ -38,6 +51,36 @@ def peak_kib() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
+def keep_nothing() -> None:
+    """From now on files have their size, and holes for content."""
+
+    def sparse(descriptor: int, _path: object, size: int) -> None:
+        os.ftruncate(descriptor, size)
+
+    def drop(_descriptor: int, _content: object, _offset: int) -> None:
+        pass
+
+    for name, instead in (("preallocate", sparse), ("write_at", drop)):
+        setattr(effects, name, instead)
+
+
+def main() -> None:
+    endpoint, store, *seconds = sys.argv[1:]
+    last: list[tuple[FileProgress, ...]] = [()]
+    cancel = threading.Event()
+    if seconds:
+        keep_nothing()
+        timer = threading.Timer(float(seconds[0]), cancel.set)
+        timer.daemon = True
+        timer.start()
+
+    def tell(files: tuple[FileProgress, ...]) -> None:
+        last[0] = files
+
+    with contextlib.suppress(InterruptedRunError):
+        fetch(endpoint, store, Limits(), progress=tell, cancel=cancel)
+    sys.stdout.write(f"{peak_kib()} {total_of(last[0]).done}")
+
+
 if __name__ == "__main__":
-    fetch(sys.argv[1], sys.argv[2], Limits())
-    sys.stdout.write(str(peak_kib()))
+    main()

@@ -62,6 +62,8 @@ class Made:
 
     size: int
     seed: int = 0
+    sha: str = ""
+    """What the hub says its sha256 is; of the largest files nobody waits for the true one."""
 
     def __len__(self) -> int:
         return self.size
@@ -91,6 +93,8 @@ def part(content: Content, begin: int, end: int) -> bytes:
 
 @functools.cache
 def sha_of(content: Content) -> str:
+    if isinstance(content, Made) and content.sha:
+        return content.sha
     digest = hashlib.sha256()
     at = 0
     while at < len(content):
