@@ -16,6 +16,7 @@ from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
+    ObservedDisk,
     ObservedFiles,
     ObservedGateway,
     ObservedGpu,
@@ -88,7 +89,7 @@ def observe(
         engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
         journal=drivers.state.read(),
         deaths=drivers.runtime.deaths(servers),
-        disk_free_bytes=drivers.files.disk_free(),
+        disks=observe_disks(desired, drivers, files),
         memory=replace(memory, gpus=_cards(desired, drivers, files, memory.usable_bytes, running)),
         templates=drivers.templates,
         secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
@@ -195,11 +196,20 @@ def observe_downloads(
     desired: DesiredState, drivers: Drivers, only: frozenset[ModelName], lock: Lock
 ) -> ObservedState:
     """What a download has to know: how the files of these models stand, and the disk."""
-    return ObservedState(
-        files=observe_files(desired, drivers, (), only, lock),
-        lock=lock,
-        disk_free_bytes=drivers.files.disk_free(),
-    )
+    files = observe_files(desired, drivers, (), only, lock)
+    return ObservedState(files=files, lock=lock, disks=observe_disks(desired, drivers, files))
+
+
+def observe_disks(
+    desired: DesiredState, drivers: Drivers, files: Mapping[ModelName, ObservedFiles]
+) -> Mapping[ModelName, ObservedDisk]:
+    """The disks that missing files would go to."""
+    models = {name: desired.models[name] for name in files}
+    return {
+        name: drivers.files.disk(model)
+        for name, model in models.items()
+        if model.source.repo and files[name].status is not FileStatus.PRESENT
+    }
 
 
 def observe_files(

@@ -232,7 +232,7 @@ def test_the_picture_holds_what_each_driver_said(world: FakeWorld) -> None:
     assert (seen.nginx, seen.nginx_reason) == (("/usr/sbin/nginx",), "")
     assert seen.engine is world.engines.engine
     assert seen.journal == Journal(desired="desired/x.yaml")
-    assert (seen.boot_id, seen.disk_free_bytes) == ("boot", 2**40)
+    assert (seen.boot_id, seen.disks) == ("boot", {})
     assert seen.templates == {"nginx.conf.j2": "text"}
 
 

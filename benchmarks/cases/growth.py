@@ -135,7 +135,6 @@ def _as_wanted(desired: DesiredState) -> ObservedState:
         nginx=("/bin/nginx",),
         files=files,
         engine=ObservedEngine(EngineKind.LLAMA_SERVER, ("/bin/llama-server",), flags),
-        disk_free_bytes=10**12,
         templates=load_templates("/nowhere"),
     )
     effects = [step.effect for step in make_plan(desired, SITE, empty).steps]

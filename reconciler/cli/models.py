@@ -13,10 +13,8 @@ import typer
 
 from reconciler.app import open_root
 from reconciler.cli.verbs import JsonOption, NoColorOption, RootOption, make_output, verb
-from reconciler.core.listing import ModelRow, model_rows
-from reconciler.core.observed import FileStatus
+from reconciler.core.listing import WANTED, ModelRow, model_rows, on_disk_text
 from reconciler.core.present import human_bytes
-from reconciler.core.words import ModelState
 from reconciler.errors import ExitCode
 from reconciler.observe import observe_files
 
@@ -30,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def list_models(
     root: RootOption = None, json: JsonOption = False, no_color: NoColorOption = False
 ) -> ExitCode:
-    """Show the models: quants, sizes, what is on disk."""
+    """Show the models: what is wanted of each, and how much of it is on disk."""
     output = make_output(no_color=no_color, json=json)
     workspace = open_root(root, os.environ)
     desired = workspace.parse().desired
@@ -39,7 +37,7 @@ def list_models(
     if json:
         output.document({"models": [asdict(row) for row in rows]})
         return ExitCode.OK
-    header = ("NAME", "STATE", "QUANT", "SIZE", "ON DISK", "PORT", "ALIASES", "SOURCE")
+    header = ("NAME", "WANTED", "ON DISK", "SIZE", "QUANT", "PORT", "ALIASES", "SOURCE")
     output.table(header, [_cells(row) for row in rows])
     for row in rows:
         others = [f"{name} ({human_bytes(size)})" for name, size in row.quants.items()]
@@ -50,16 +48,13 @@ def list_models(
     return ExitCode.OK
 
 
-_ON_DISK = {FileStatus.PRESENT: "yes", FileStatus.MISSING: "no", FileStatus.BAD: "bad"}
-
-
 def _cells(row: ModelRow) -> tuple[str, ...]:
     return (
         row.name,
-        row.state,
-        row.quant or "-",
+        WANTED[row.state],
+        on_disk_text(row),
         human_bytes(row.size_bytes) if row.size_bytes else "-",
-        "-" if row.state is ModelState.ABSENT else _ON_DISK.get(row.on_disk, "not known"),
+        row.quant or "-",
         str(row.port or "-"),
         ",".join(row.aliases) or "-",
         row.source,

@@ -7,11 +7,17 @@ What is in use now does not count: it can be stopped, perhaps by this very plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.engine import Flag
-from reconciler.core.observed import FileStatus, ObservedFiles, ObservedMemory, ObservedState
+from reconciler.core.observed import (
+    FileStatus,
+    ObservedDisk,
+    ObservedFiles,
+    ObservedMemory,
+    ObservedState,
+)
 from reconciler.core.present import human_bytes
 from reconciler.core.resolve import Instance
 from reconciler.core.words import ModelName, ModelState
@@ -20,6 +26,9 @@ _NO_FILES = ObservedFiles(FileStatus.UNKNOWN)
 _WAYS = {"load-mode": "load-mode: mmap", "mmap": "mmap: true"}
 """Flags by which engines are told to leave the weights on disk -> how that is written."""
 _MAPPED = frozenset({"mmap", "mmap+mlock"})
+RESERVE_BYTES = 5 * 2**30
+RESERVE_SHARE = 0.05
+"""Downloads leave so much of a disk free: 5 GiB, or 5 % of a disk that is smaller than 100 GiB."""
 _MOST_NAMES = 3
 """More models than this are counted, not named."""
 
@@ -166,20 +175,47 @@ def to_fetch(
     return {name: count for name, count in found.items() if count}
 
 
-def disk_obstacle(
-    name: ModelName, desired: DesiredState, observed: ObservedState, store: str
-) -> str:
+def reserve_of(disk: ObservedDisk) -> int:
+    """Bytes of a disk that downloads leave free: logs, journals and others need some, too."""
+    return min(RESERVE_BYTES, int(disk.size_bytes * RESERVE_SHARE))
+
+
+def crowded(
+    needs: Mapping[ModelName, int], observed: ObservedState
+) -> Iterator[tuple[ObservedDisk, dict[ModelName, int]]]:
+    """The disks that would be fuller than they may be -> who wants how much of them.
+
+    `needs`: bytes still to be fetched. Room that is taken for them already is not needed twice.
+    """
+    wanted: dict[int, dict[ModelName, int]] = {}
+    disks: dict[int, ObservedDisk] = {}
+    for name, count in sorted(needs.items()):
+        if disk := observed.disks.get(name):
+            disks.setdefault(disk.device, disk)
+            files = observed.files.get(name, _NO_FILES)
+            wanted.setdefault(disk.device, {})[name] = max(count - files.held_bytes, 0)
+    for device, disk in disks.items():
+        total = sum(wanted[device].values())
+        if total and total > disk.free_bytes - reserve_of(disk):
+            yield disk, wanted[device]
+
+
+def free_text(disk: ObservedDisk) -> str:
+    """What a disk has for downloads: `7.0 GiB free in /data, of which 5.0 GiB stay free`."""
+    free, reserve = human_bytes(disk.free_bytes), human_bytes(reserve_of(disk))
+    return f"{free} free in {disk.folder}, of which {reserve} stay free"
+
+
+def disk_obstacle(name: ModelName, desired: DesiredState, observed: ObservedState) -> str:
     """Why the files of a model that the hub does not tell of would not find room either.
 
     Of those that it tells of, the plan guard speaks.
     """
-    needs = to_fetch(desired, observed.files)
-    total, free = sum(needs.values()), observed.disk_free_bytes
-    if name not in needs or total <= free:
-        return ""
-    each = [f"{human_bytes(count)} for {one}" for one, count in needs.items()]
-    said = " and ".join(each)
-    if len(each) > _MOST_NAMES:
-        said = f"{human_bytes(total)} for {len(each)} models"
-    there = f"{human_bytes(free)} free in {store}"
-    return f"not enough disk: {said} to download (sizes by `quants`), {there}"
+    for disk, wanted in crowded(to_fetch(desired, observed.files), observed):
+        if name in wanted:
+            each = [f"{human_bytes(count)} for {one}" for one, count in wanted.items()]
+            said = " and ".join(each)
+            if len(each) > _MOST_NAMES:
+                said = f"{human_bytes(sum(wanted.values()))} for {len(each)} models"
+            return f"not enough disk: {said} to download (sizes by `quants`), {free_text(disk)}"
+    return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.core.capacity import crowded, free_text
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import Action, Guard, Plan, ResourceType
@@ -39,7 +40,7 @@ def guard(
         _too_many_stops(plan, observed, allowed),
         _too_many_replacements(plan, observed, allowed),
         *_protected(plan, desired, observed, allowed),
-        _disk(plan, observed),
+        *_disks(plan, observed),
     ]
     return tuple(one for one in found if one is not None)
 
@@ -115,9 +116,17 @@ def _protected(
     ]
 
 
-def _disk(plan: Plan, observed: ObservedState) -> Guard | None:
-    needed, free = plan.download_bytes, observed.disk_free_bytes
-    if needed <= free:
-        return None
-    message = f"{human_bytes(needed)} to download, {human_bytes(free)} free where the store lies"
-    return Guard("not enough disk", message, "")
+def _disks(plan: Plan, observed: ObservedState) -> list[Guard]:
+    needs = {
+        ModelName(change.name): change.impact.download_bytes
+        for change in plan.changes
+        if change.impact.download_bytes
+    }
+    return [
+        Guard(
+            "not enough disk",
+            f"{human_bytes(sum(wanted.values()))} to download, {free_text(disk)}",
+            "",
+        )
+        for disk, wanted in crowded(needs, observed)
+    ]

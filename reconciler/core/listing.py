@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.observed import FileStatus, ObservedFiles
+from reconciler.core.present import human_bytes
+from reconciler.core.transfers import percent
 from reconciler.core.words import ModelName, ModelState
 
 
@@ -31,8 +33,34 @@ class ModelRow:
     size_bytes: int | None
     """All its files; what is declared for its quant where nothing better is known."""
     missing_bytes: int | None
+    here_bytes: int | None
+    """What of them is on disk: whole files, and what downloads that did not end have brought."""
     path: str | None
     reason: str
+
+
+WANTED = {
+    ModelState.RUNNING: "running",
+    ModelState.PRESENT: "files only",
+    ModelState.ABSENT: "nothing",
+}
+"""What the file wants of a model, in words for people."""
+
+
+def on_disk_text(row: ModelRow) -> str:
+    """What of a model is on disk, in words for people."""
+    if row.state is ModelState.ABSENT:
+        return "-"
+    match row.on_disk:
+        case FileStatus.PRESENT:
+            return "all"
+        case FileStatus.BAD:
+            return "unusable" if row.here_bytes else "nothing"
+        case FileStatus.UNKNOWN:
+            return "not known"
+        case FileStatus.MISSING:
+            here, size = row.here_bytes or 0, row.size_bytes or 0
+            return f"{human_bytes(here)} ({percent(here, size)} %)" if here else "nothing"
 
 
 def model_rows(
@@ -61,6 +89,7 @@ def _row(name: str, model: Model, files: ObservedFiles) -> ModelRow:
         on_disk=files.status,
         size_bytes=files.size if is_known else model.quants.get(model.quant or ""),
         missing_bytes=files.missing_bytes if is_known else None,
+        here_bytes=files.size - files.missing_bytes if is_known else None,
         path=files.path or None,
         reason=files.reason,
     )

@@ -131,6 +131,8 @@ class ObservedFile:
     identity: str = ""
     digest: str = ""
     """The hash that its bytes must have, as far as it is pinned."""
+    came: int = 0
+    """Of one that is not here, the bytes that an earlier download brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class ObservedFiles:
     reason: str = ""
     pin: Pin | None = None
     """What the lock file should say of the model; None where nothing can be said (now)."""
+    held_bytes: int = 0
+    """Room on disk that earlier downloads took for bytes that are still to come."""
 
     @property
     def size(self) -> int:
@@ -156,7 +160,7 @@ class ObservedFiles:
     @property
     def missing_bytes(self) -> int:
         """Bytes still to be fetched."""
-        return sum(file.size for file in self.files if not file.identity)
+        return sum(file.size - file.came for file in self.files if not file.identity)
 
     @property
     def identity(self) -> str:
@@ -237,6 +241,17 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedDisk:
+    """A file system that files are downloaded to."""
+
+    device: int
+    folder: str
+    """Where on it they go."""
+    free_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedGpu:
     """One graphics card that an engine could compute on."""
 
@@ -283,8 +298,8 @@ class ObservedState:
     """How servers ended that died while no run was there to see it."""
     has_listen_address: bool = True
     """This machine has the address that the gateway shall listen on."""
-    disk_free_bytes: int = 0
-    """Free space where the store lies."""
+    disks: Mapping[ModelName, ObservedDisk] = field(default_factory=dict)
+    """Where the files of models would go that are not here."""
     memory: ObservedMemory = ObservedMemory()
     templates: Mapping[str, str] = field(default_factory=dict)
     """The gateway's templates by file name."""

@@ -104,7 +104,7 @@ def file_obstacles(name: ModelName, scene: Scene) -> list[str]:
         return ["its files were not looked at"]
     if files.status not in {FileStatus.BAD, FileStatus.UNKNOWN}:
         return []
-    room = disk_obstacle(name, scene.desired, scene.observed, scene.store)
+    room = disk_obstacle(name, scene.desired, scene.observed)
     return [files.reason or files.status, *([room] if room else [])]
 
 

@@ -19,6 +19,7 @@ from reconciler.core.observed import (
     GatewaySecrets,
     Journal,
     LastExit,
+    ObservedDisk,
     ObservedEngine,
     ObservedFiles,
     ObservedGateway,
@@ -243,8 +244,8 @@ class Files(Protocol):
         """
         ...
 
-    def disk_free(self) -> int:
-        """Free bytes where the store lies."""
+    def disk(self, model: Model) -> ObservedDisk:
+        """The disk that a hub model's files are downloaded to."""
         ...
 
 

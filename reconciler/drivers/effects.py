@@ -144,6 +144,8 @@ def preallocate(descriptor: int, path: str | Path, size: int) -> None:
             if code in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return
             if code != errno.EINTR:
+                # What it got before it failed is given back: others need it.
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size)
                 raise OSError(code, os.strerror(code), str(path))
 
 

@@ -7,19 +7,19 @@ GGUF header; the weights themselves are not read here.
 from __future__ import annotations
 
 import mmap
+import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from reconciler.core.desired import Model
 from reconciler.core.gguf import GgufError, least_size
 from reconciler.core.lockfile import Pin
-from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
+from reconciler.core.observed import FileStatus, ObservedDisk, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.present import human_bytes
 from reconciler.drivers.base import Cancel, Told
-from reconciler.drivers.fetch.partial import held_bytes
+from reconciler.drivers.fetch.partial import came
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.hub_cache import observed_file
 
@@ -41,9 +41,23 @@ class ModelFiles:
             found = self._by_path(source.path)
         else:
             found = self._hub.inspect(model, pin)
+            if found.status is FileStatus.MISSING:
+                found = self._with_partials(found, self._hub.folder(source.repo or ""))
         if deep and found.status is FileStatus.PRESENT:
             return _checked(found)
         return found
+
+    @staticmethod
+    def _with_partials(found: ObservedFiles, folder: Path) -> ObservedFiles:
+        """What earlier downloads left of the files that are missing."""
+        files, held = [], 0
+        for file in found.files:
+            bytes_here, room = (0, 0)
+            if not file.identity and file.digest:
+                bytes_here, room = came(folder / "blobs" / file.digest, file.size)
+            files.append(replace(file, came=bytes_here))
+            held += max(room - bytes_here, 0)
+        return replace(found, files=tuple(files), held_bytes=held)
 
     def _by_path(self, declared: str) -> ObservedFiles:
         first = Path(self._root, declared)
@@ -80,16 +94,19 @@ class ModelFiles:
         """The same pin with what the headers of its files say of the model."""
         return self._hub.learn(pin, cancel)
 
-    def disk_free(self) -> int:
-        """Free bytes on the file system of the store (or where it will be made).
-
-        What partials hold counts as free: their files' sizes are still to be fetched in full as
-        far as a plan knows, and the room for them is taken already.
-        """
-        folder = Path(self._store)
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free + held_bytes(Path(self._store))
+    def disk(self, model: Model) -> ObservedDisk:
+        """The file system of the model's folder in the store (or where it will be made)."""
+        folder = self._hub.folder(model.source.repo or "")
+        there = folder
+        while not there.exists():
+            there = there.parent
+        seen = os.statvfs(there)
+        return ObservedDisk(
+            there.stat().st_dev,
+            str(folder.parent),
+            seen.f_bavail * seen.f_frsize,
+            seen.f_blocks * seen.f_frsize,
+        )
 
 
 def _shards(first: Path) -> list[Path]:

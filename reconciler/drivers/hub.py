@@ -59,6 +59,10 @@ class Hub:
         self._endpoint = endpoint
         self._token = token
 
+    def folder(self, repo: str) -> Path:
+        """Where a repository lies in the store."""
+        return repo_folder(self._store, repo)
+
     def inspect(self, model: Model, pin: Pin | None = None) -> ObservedFiles:
         """The files that a model stands for: here, to be fetched, or not to be found out.
 

@@ -15,6 +15,7 @@ from huggingface_hub import HfApi, errors, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.utils._headers import build_hf_headers
 
 from reconciler.core.lockfile import LockedFile
+from reconciler.core.os_errors import explain_os
 from reconciler.drivers.fetch.order import HashKind, Remote
 from reconciler.errors import HubError
 
@@ -139,6 +140,7 @@ def _meaning(error: BaseException) -> tuple[str, str, bool]:
             return f"refuses us (HTTP {status})", "check HF_TOKEN, or run `hf auth login`", True
         return f"cannot be read: its hub answered HTTP {status}", "try again later", False
     if isinstance(error, OSError) and error.errno is not None:
-        return f"cannot be stored: {error}", "make room, or correct the folder's rights", False
+        said, hint = explain_os(error)
+        return f"cannot be stored: {said}", hint, False
     hint = "check the network, HF_ENDPOINT and the proxy"
     return f"cannot be reached ({type(error).__name__})", hint, False

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reconciler.core.capacity import RESERVE_BYTES
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.gguf import Facts
 from reconciler.core.lockfile import LockedFile, Pin
 from reconciler.core.observed import (
     FileStatus,
+    ObservedDisk,
     ObservedEngine,
     ObservedFile,
     ObservedFiles,
@@ -153,7 +155,6 @@ def observed(state: DesiredState, *servers: ObservedServer, **special: Any) -> O
         "engine": ENGINE,
         "nginx": ("/bin/nginx",),
         "templates": TEMPLATES,
-        "disk_free_bytes": 10**12,
     }
     seen = ObservedState(**{**whole, **special})
     if "gateway" in special or state.gateway is None:
@@ -161,6 +162,16 @@ def observed(state: DesiredState, *servers: ObservedServer, **special: Any) -> O
     wanted = rendered(state, seen)
     gateway = replace(NGINX, generation=wanted.generation, outline=wanted.outline)
     return replace(seen, gateway=gateway)
+
+
+def disk(free: int, device: int = 1, folder: str = "/r/models") -> ObservedDisk:
+    """A disk with so much that downloads may have; 5 GiB more are free."""
+    return ObservedDisk(device, folder, free + RESERVE_BYTES, 10**15)
+
+
+def disks(one: ObservedDisk, *names: str) -> dict[ModelName, ObservedDisk]:
+    """These models' files go to this disk."""
+    return dict.fromkeys(map(ModelName, names), one)
 
 
 def rendered(state: DesiredState, seen: ObservedState) -> RenderedGateway:

@@ -6,12 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import ENGINE, SITE, all_files, desired, files_of, observed, plan, server
+from builders import (
+    ENGINE,
+    SITE,
+    all_files,
+    desired,
+    disk,
+    disks,
+    files_of,
+    observed,
+    plan,
+    server,
+)
 
-from reconciler.core.capacity import capacity_of, memory_text, to_fetch
+from reconciler.core.capacity import capacity_of, memory_text, reserve_of, to_fetch
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import (
     FileStatus,
+    ObservedDisk,
     ObservedEngine,
     ObservedFiles,
     ObservedGpu,
@@ -230,13 +242,14 @@ def test_the_catalogue_speaks_where_the_hub_cannot() -> None:
         files={ModelName("a"): unknown()},
         memory=BARE,
         engine=MODERN,
-        disk_free_bytes=GIB,
+        disks=disks(disk(GIB), "a"),
     )
     assert blocked(state, seen)["instance.a"] == tuple(
         line.strip()
         for line in """
         the hub is far
-        not enough disk: 25.0 GiB for a to download (sizes by `quants`), 1.0 GiB free in /r/models
+        not enough disk: 25.0 GiB for a to download (sizes by `quants`), 6.0 GiB free in /r/models,\
+ of which 5.0 GiB stay free
         not enough memory: its weights take 25.0 GiB (27 GB by `quants`), this machine has 24.0 GiB\
  of RAM and no GPU; choose a smaller quant (Q2 fits), or run it from disk, slowly:\
  `args: {load-mode: mmap}`
@@ -256,15 +269,16 @@ def test_what_the_hub_tells_of_is_left_to_the_guard() -> None:
     files = all_files(
         state, a=files_of(state.models["a"], FileStatus.MISSING, 2 * GIB), b=unknown()
     )
-    seen = observed(state, files=files, disk_free_bytes=4 * GIB)
+    seen = observed(state, files=files, disks=disks(disk(4 * GIB), "a", "b"))
     both = "2.0 GiB for a and 3.0 GiB for b"
+    there = "9.0 GiB free in /r/models, of which 5.0 GiB stay free"
     assert blocked(state, seen) == {
         "instance.b": (
             "the hub is far",
-            f"not enough disk: {both} to download (sizes by `quants`), 4.0 GiB free in /r/models",
+            f"not enough disk: {both} to download (sizes by `quants`), {there}",
         )
     }
-    assert blocked(state, replace(seen, disk_free_bytes=5 * GIB)) == {
+    assert blocked(state, replace(seen, disks=disks(disk(5 * GIB), "a", "b"))) == {
         "instance.b": ("the hub is far",)
     }
 
@@ -272,11 +286,44 @@ def test_what_the_hub_tells_of_is_left_to_the_guard() -> None:
 def test_many_downloads_are_counted_and_a_store_elsewhere_is_named() -> None:
     names = ("a", "b", "c", "d")
     state = desired({name: {**FAR, "quants": {"Q4": "1GiB"}} for name in names}, store="/big")
-    seen = observed(state, files={ModelName(name): unknown() for name in names}, disk_free_bytes=0)
+    big = ObservedDisk(1, "/big", GIB, 20 * GIB)
+    files = {ModelName(name): unknown() for name in names}
+    seen = observed(state, files=files, disks=disks(big, *names))
     (first, *_) = blocked(state, seen).values()
     assert first[1] == (
-        "not enough disk: 4.0 GiB for 4 models to download (sizes by `quants`), 0 B free in /big"
+        "not enough disk: 4.0 GiB for 4 models to download (sizes by `quants`), "
+        "1.0 GiB free in /big, of which 1.0 GiB stay free"
     )
+
+
+def test_each_disk_is_judged_alone() -> None:
+    state = desired({name: {**FAR, "quants": {"Q4": "3GiB"}} for name in ("a", "b", "c")})
+    files = {ModelName(name): unknown() for name in ("a", "b", "c")}
+    one, two = disk(3 * GIB), disk(5 * GIB, 2, "/two")
+    seen = observed(state, files=files, disks={**disks(one, "a"), **disks(two, "b", "c")})
+    assert {name: len(reasons) for name, reasons in blocked(state, seen).items()} == {
+        "instance.a": 1,
+        "instance.b": 2,
+        "instance.c": 2,
+    }
+
+
+def test_room_that_is_taken_already_is_not_needed_twice() -> None:
+    state = desired({"a": {**FAR, "quants": {"Q4": "3GiB"}}})
+    files = {ModelName("a"): replace(unknown(), held_bytes=2 * GIB)}
+    seen = observed(state, files=files, disks=disks(disk(GIB), "a"))
+    assert len(blocked(state, seen)["instance.a"]) == 1
+    # Not even a disk that is full to the last byte is too full for what needs none.
+    files = {ModelName("a"): replace(unknown(), held_bytes=4 * GIB)}
+    seen = observed(state, files=files, disks=disks(disk(-5 * GIB), "a"))
+    assert len(blocked(state, seen)["instance.a"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "reserve"), [(20 * GIB, GIB), (100 * GIB, 5 * GIB), (4000 * GIB, 5 * GIB)]
+)
+def test_what_downloads_leave_free(size: int, reserve: int) -> None:
+    assert reserve_of(ObservedDisk(1, "/", 0, size)) == reserve
 
 
 def test_what_is_to_be_fetched() -> None:
@@ -295,5 +342,5 @@ def test_what_is_to_be_fetched() -> None:
 
 def test_a_model_that_need_not_run_says_all_its_reasons_too() -> None:
     state = desired({"a": {**FAR, "state": "present", "quants": {"Q4": "2GiB"}}})
-    seen = observed(state, files={ModelName("a"): unknown()}, disk_free_bytes=GIB)
+    seen = observed(state, files={ModelName("a"): unknown()}, disks=disks(disk(GIB), "a"))
     assert len(blocked(state, seen)["model_file.a"]) == 2

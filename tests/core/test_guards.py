@@ -9,6 +9,8 @@ from builders import (
     NGINX,
     all_files,
     desired,
+    disk,
+    disks,
     files_of,
     observed,
     plan,
@@ -211,8 +213,8 @@ def test_all_downloads_need_room_together(free: int, refused: bool) -> None:
         a=files_of(state.models["a"], FileStatus.MISSING, 1024),
         b=files_of(state.models["b"], FileStatus.MISSING, 2048),
     )
-    found = refuse(state, observed(state, files=files, disk_free_bytes=free))
-    message = "3.0 KiB to download, 3.0 KiB free where the store lies"
+    found = refuse(state, observed(state, files=files, disks=disks(disk(free), "a", "b")))
+    message = "3.0 KiB to download, 5.0 GiB free in /r/models, of which 5.0 GiB stay free"
     assert found == ((Guard("not enough disk", message, ""),) if refused else ())
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from builders import desired, files_of
 
-from reconciler.core.listing import model_rows
-from reconciler.core.observed import FileStatus
+from reconciler.core.listing import model_rows, on_disk_text
+from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.words import ModelName, ModelState
 
 HUB = {"source": {"repo": "org/far"}, "quant": "Q4", "quants": {"Q8": "2GB", "Q4": "1GB"}}
@@ -26,3 +29,27 @@ def test_files_that_can_be_fetched_count_as_missing() -> None:
     files = {ModelName("a"): files_of(STATE.models["a"], FileStatus.MISSING, size=77)}
     row = model_rows(STATE, files)[0]
     assert (row.on_disk, row.size_bytes, row.missing_bytes) == (FileStatus.MISSING, 77, 77)
+
+
+GIB = 2**30
+WHOLE, NONE = ObservedFile("1", GIB, identity="i"), ObservedFile("2", 3 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("status", "files", "said"),
+    [
+        (FileStatus.PRESENT, (WHOLE,), "all"),
+        (FileStatus.MISSING, (NONE,), "nothing"),
+        (FileStatus.MISSING, (replace(NONE, came=GIB),), "1.0 GiB (33 %)"),
+        (FileStatus.MISSING, (WHOLE, replace(NONE, came=GIB)), "2.0 GiB (50 %)"),
+        (FileStatus.BAD, (WHOLE,), "unusable"),
+        (FileStatus.BAD, (), "nothing"),
+        (FileStatus.UNKNOWN, (), "not known"),
+    ],
+)
+def test_what_is_on_disk_in_words(
+    status: FileStatus, files: tuple[ObservedFile, ...], said: str
+) -> None:
+    row = model_rows(STATE, {ModelName("a"): ObservedFiles(status, files=files)})[0]
+    assert on_disk_text(row) == said
+    assert on_disk_text(model_rows(STATE, {})[2]) == "-"

@@ -125,7 +125,6 @@ class World:
             },
             engine=ENGINE,
             journal=self.journal,
-            disk_free_bytes=10**12,
             templates=TEMPLATES,
             lock=dict(self.pins),
         )

@@ -250,10 +250,25 @@ def test_what_the_hub_has_here_is_looked_into(
 # ---- room
 
 
-def test_room_is_measured_where_the_store_will_be(files: ModelFiles, tmp_path: Path) -> None:
-    assert not (tmp_path / "store").exists()
-    free = shutil.disk_usage(tmp_path).free
-    assert abs(files.disk_free() - free) < 2**30
-    deep = ModelFiles(str(tmp_path), str(tmp_path / "a" / "b" / "c"), QuietHub())
-    assert abs(deep.disk_free() - free) < 2**30
+def by_hub(repo: str = "org/m") -> Model:
+    return Model.model_validate({"source": {"repo": repo}, "quant": "Q4"})
+
+
+def test_room_is_measured_where_the_files_will_be(tmp_path: Path) -> None:
+    for store in (tmp_path / "store", tmp_path / "a" / "b" / "c"):
+        files = ModelFiles(str(tmp_path), str(store), Hub(str(store), ()))
+        found = files.disk(by_hub())
+        usage = shutil.disk_usage(tmp_path)
+        assert abs(found.free_bytes - usage.free) < 2**30
+        assert abs(found.size_bytes - usage.total) < 2**20
+        assert (found.device, found.folder) == (tmp_path.stat().st_dev, str(store))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repository_may_lie_on_another_disk(tmp_path: Path) -> None:
+    elsewhere = Path("/dev", "shm")
+    assert elsewhere.stat().st_dev != tmp_path.stat().st_dev
+    (tmp_path / "models--org--far").symlink_to(elsewhere)
+    files = ModelFiles(str(tmp_path), str(tmp_path), Hub(str(tmp_path), ()))
+    assert files.disk(by_hub("org/far")).device == elsewhere.stat().st_dev
+    assert files.disk(by_hub("org/near")).device == tmp_path.stat().st_dev

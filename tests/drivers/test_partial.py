@@ -13,7 +13,7 @@ from waiting import after
 
 from reconciler.core.ranges import MIB, Span
 from reconciler.drivers import effects
-from reconciler.drivers.fetch.partial import Partial, held, held_bytes, journal_of, partial_of
+from reconciler.drivers.fetch.partial import Partial, came, held, journal_of, partial_of
 
 NEVER = threading.Event()
 SIZE = 3 * MIB
@@ -78,14 +78,19 @@ def test_a_journal_that_cannot_be_written_whole_is_an_error(
     os.close(descriptor)
 
 
-def test_what_partials_hold_is_known(tmp_path: Path) -> None:
-    blobs = tmp_path / "models--a--b" / "blobs"
-    blobs.mkdir(parents=True)
-    assert held_bytes(tmp_path) == 0
-    with held(blobs / "x", SIZE, NEVER) as descriptor:
+def test_what_a_partial_holds_is_known(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    assert came(target, SIZE) == (0, 0)
+    with held(target, SIZE, NEVER) as descriptor:
         assert descriptor is not None
-        effects.preallocate(descriptor, partial_of(blobs / "x"), SIZE)
-        assert held_bytes(tmp_path) == SIZE
+        effects.preallocate(descriptor, partial_of(target), SIZE)
+        assert came(target, SIZE) == (0, SIZE)
+        partial = Partial(target, descriptor, SIZE)
+        partial.identify("e")
+        assert partial.writer(0).write(bytes(5))
+        partial.close()
+    assert came(target, SIZE) == (5, SIZE)
+    assert came(target, SIZE + 1) == (0, SIZE)
 
 
 # ---- the lock

@@ -99,7 +99,8 @@ class Lab:
     @property
     def state(self) -> Path:
         name = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
-        return self.folder / "s" / "llm-reconcile" / name
+        home = Path(self.environment["XDG_STATE_HOME"])
+        return home / "llm-reconcile" / name
 
     @property
     def environment(self) -> dict[str, str]:

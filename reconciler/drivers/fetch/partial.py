@@ -42,13 +42,14 @@ def journal_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.reconcile.journal")
 
 
-def held_bytes(store: Path) -> int:
-    """The room on disk that all partials of a store take."""
-    held = 0
-    for path in store.glob(f"*/blobs/{partial_of(Path('*'))}"):
-        with contextlib.suppress(FileNotFoundError):
-            held += path.stat().st_blocks * 512
-    return held
+def came(target: Path, size: int) -> tuple[int, int]:
+    """What earlier downloads left of a file: bytes that are right, room on disk that is taken."""
+    try:
+        held = partial_of(target).stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0, 0
+    found = _read(journal_of(target), size)
+    return (length(found.spans) if found else 0), held
 
 
 def is_here(target: Path, size: int) -> bool:
@@ -188,8 +189,10 @@ class Partial:
         with self._reading, self._noted:
             self._is_open = False
             self._noted.wait_for(lambda: self._writing == 0)
-            for writer in self._writers:
-                self._note(writer)
+            # A full disk has no room for notes either: what is not noted is fetched again.
+            with contextlib.suppress(OSError):
+                for writer in self._writers:
+                    self._note(writer)
             self._noted.notify_all()
             if self._journal is not None:
                 os.close(self._journal)

@@ -1,0 +1,48 @@
+"""The part of a plan that `download` carries out."""
+
+from __future__ import annotations
+
+from builders import all_files, desired, files_of, observed, plan, steps_of
+
+from reconciler.core.observed import FileStatus
+from reconciler.core.plan import FetchFiles, Plan, StartServer, Step
+from reconciler.core.plan_parts import only_files
+from reconciler.core.words import ModelName
+
+HUB = {"source": {"repo": "org/far"}, "quant": "Q4"}
+STATE = desired({"a": HUB, "b": {**HUB, "state": "present"}, "c": {}})
+
+
+def whole() -> Plan:
+    missing = {
+        name: files_of(STATE.models[name], FileStatus.MISSING, size=77) for name in ("a", "b")
+    }
+    return plan(STATE, observed(STATE, files=all_files(STATE, **missing)))
+
+
+def test_only_fetches_of_the_named_models() -> None:
+    assert any(isinstance(step.effect, StartServer) for step in whole().steps)
+    part = only_files(whole(), frozenset({ModelName("a")}))
+    assert steps_of(part) == ["1 FetchFiles model_file.a"]
+    assert [change.address for change in part.changes] == ["model_file.a"]
+    assert part.download_bytes == 77
+    both = only_files(whole(), frozenset(map(ModelName, "abc")))
+    assert [change.address for change in both.changes] == ["model_file.a", "model_file.b"]
+
+
+def test_what_a_fetch_needs_comes_along() -> None:
+    fetch = next(step for step in whole().steps if isinstance(step.effect, FetchFiles))
+    steps = (
+        Step(1, "lock", fetch.effect, "pinned"),
+        Step(2, "other", fetch.effect, "", (1,)),
+        Step(3, fetch.address, fetch.effect, "", (1,)),
+    )
+    others = [Step(step.number, step.address, whole().steps[-1].effect, "") for step in steps[:2]]
+    made = Plan("x", (), (others[0], others[1], steps[2]))
+    assert [step.number for step in only_files(made, frozenset({ModelName("a")})).steps] == [1, 3]
+
+
+def test_nothing_to_fetch_is_nothing() -> None:
+    part = only_files(plan(STATE, observed(STATE)), frozenset(map(ModelName, "abc")))
+    assert part.is_noop
+    assert part.changes == ()
