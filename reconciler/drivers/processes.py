@@ -78,8 +78,11 @@ class ServerProcesses:
 
     def lost_roots(self) -> tuple[str, ...]:
         """Other roots whose folder is gone, though servers of theirs run; sorted."""
-        roots = {proc.environment(pid).get(LABEL_ROOT, "") for pid in proc.own_pids()}
-        others = roots - {"", self._site.root}
+        # Of our own state home: with another one nobody could stop them from here.
+        home = f"{Path(self._site.state).parent}/"
+        seen = (proc.environment(pid) for pid in proc.own_pids())
+        near = [env for env in seen if env.get("XDG_CONFIG_HOME", "").startswith(home)]
+        others = {env.get(LABEL_ROOT, "") for env in near} - {"", self._site.root}
         return tuple(sorted(root for root in others if not Path(root).is_dir()))
 
     def _refuse_another_state_folder(self, servers: Iterable[ObservedServer]) -> None:
