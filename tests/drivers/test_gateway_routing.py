@@ -350,6 +350,9 @@ def test_the_models_as_json(world: Rig) -> None:
     world.gateway.publish({"beta": rest, "down": rest})
     eventually(lambda: listed()["down"]["phase"] == "suspended")
     assert listed()["down"]["reason"] == rest["reason"]
+    asked = world.ask("POST", "/v1/completions", {"model": "down", "prompt": ""})
+    assert (asked.status, "retry-after" in asked.headers) == (503, False)
+    assert asked.json["error"]["message"] == "model 'down' is suspended by `stop`"
     assert listed()["beta"]["phase"] == "ready", "it answers, whatever the note says"
     assert listed()["alpha"]["port"] == world.ports["alpha"]
 

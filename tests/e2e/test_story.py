@@ -124,7 +124,9 @@ def suspends(lab: Lab) -> None:
     assert lab.status()["suspended"] == ["one"]
     refused = lab.complete("one")
     assert refused.status == 503
-    assert refused.headers["retry-after"]
+    assert "model 'one' is suspended by `stop`" in refused.error
+    # It does not come back by itself.
+    assert "retry-after" not in refused.headers
     lab.run("start", "one")
     assert lab.complete("one").status == 200
     assert lab.pids()["two"] == other
