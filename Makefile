@@ -20,7 +20,7 @@ help:
 	@echo 'make test       lint and all tests'
 	@echo 'make night      the tests with every crash point and ten times the dice (hours)'
 	@echo 'make lint       ruff, mypy, import-linter'
-	@echo 'make bench      measure, and write docs/benchmarks.md (under 8 minutes)'
+	@echo 'make bench      measure, and write docs/benchmarks.md (about 10 minutes)'
 	@echo 'make lock       renew requirements-dev.lock (needs uv)'
 	@echo 'make pictures   the pictures of the README, from a real run (needs tmux and chromium)'
 	@echo 'make clean      stop the demo, remove what these made'

@@ -112,7 +112,7 @@ FAULTS = st.lists(
     ),
     max_size=6,
 )
-ENDS = st.sampled_from(["run", "kill", "kill"])
+ENDS = st.sampled_from(["run", "kill", "kill", "two"])
 RUNS = st.lists(st.tuples(FAULTS, ENDS, st.integers(0, 700 * KIB), st.booleans()), max_size=5)
 SLOW = Limits(3, 64 * KIB, stall_s=0.3, first_pause_s=0.001, tries=5, bytes_per_s=4_000_000)
 
@@ -142,6 +142,12 @@ def test_any_bad_luck_ends_with_the_right_bytes_or_a_right_error(hub: HubServer)
                 said = right[0]
                 if end == "kill":
                     kill_at(hub, start(hub, rig.folder, SLOW), hub.sent + at)
+                elif end == "two":
+                    # Who waits for the other's file takes over where that one is killed.
+                    first, second = (start(hub, rig.folder, SLOW) for _ in range(2))
+                    kill_at(hub, first, hub.sent + at)
+                    second.join()
+                    assert second.exitcode in {0, 3}
                 else:
                     said = told_by(rig) or said
                 assert any(one in said for one in right), said

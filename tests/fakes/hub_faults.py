@@ -12,7 +12,7 @@ import hashlib
 import socket
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler
 
@@ -64,6 +64,8 @@ class Made:
     seed: int = 0
     sha: str = ""
     """What the hub says its sha256 is; of the largest files nobody waits for the true one."""
+    head: bytes = field(default=b"", repr=False)
+    """How it begins: a model's header, at most a block."""
 
     def __len__(self) -> int:
         return self.size
@@ -73,6 +75,8 @@ class Made:
         end = min(end, (begin // BLOCK + 1) * BLOCK)
         number = begin // BLOCK
         block = number.to_bytes(8, "big") + _noise(self.seed)[8:]
+        if number == 0:
+            block = self.head + block[len(self.head) :]
         return block[begin - number * BLOCK : end - number * BLOCK]
 
 
