@@ -71,8 +71,12 @@ class Workspace:
         """
         return parse_desired(read_sources(self.desired_path, self.root))
 
-    def drivers(self, desired: DesiredState, limits: Limits | None = None) -> Drivers:
+    def drivers(
+        self, desired: DesiredState, limits: Limits | None = None, *, offline: bool = False
+    ) -> Drivers:
         """The real drivers for this root; `limits` are those of downloads.
+
+        `offline`: the hub is never asked.
 
         Raises:
             StateFolderError: the state folder is not ours.
@@ -88,6 +92,7 @@ class Workspace:
             endpoint=self.environment.get("HF_ENDPOINT", "").rstrip("/") or None,
             token=self.environment.get("HF_TOKEN") or None,
             limits=limits,
+            offline=offline,
         )
         return Drivers(
             runtime=ServerProcesses(self.site, self.environment, clock),

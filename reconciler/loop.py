@@ -16,6 +16,7 @@ from reconciler.core.lockfile import Lock
 from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
 from reconciler.core.obstacles import Marks
 from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, StopServer
+from reconciler.core.plan_lock import refuse_changes
 from reconciler.core.plan_parts import only_files, restrict
 from reconciler.core.planner import make_plan
 from reconciler.core.resolve import instance_names, model_of
@@ -36,6 +37,10 @@ class Wanted:
     warnings: tuple[Diagnostic, ...] = ()
     stops: bool = False
     """All that is wanted is that servers stop: the lock file stays as it is, even a broken one."""
+    locked: bool = False
+    """The lock file must hold all of it."""
+    moving: frozenset[ModelName] = frozenset()
+    """Models whose pins move to what their revisions are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,8 @@ def look(
 ) -> Round:
     """Observe, plan and guard. Changes nothing."""
     only, anew = (scope.models, scope.restart) if scope else (None, False)
-    lock = _lock(wanted, drivers)
-    observed = observe(wanted.desired, drivers, only, lock, anew=anew)
+    lock = _lock(wanted, site, drivers, only)
+    observed = observe(wanted.desired, drivers, only, lock, anew=anew, moving=wanted.moving)
     if wanted.stops:
         observed = replace(observed, lock=None)
     if scope is None:
@@ -106,20 +111,24 @@ def look(
     return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
 
 
-def _lock(wanted: Wanted, drivers: Drivers) -> Lock:
+def _lock(wanted: Wanted, site: Site, drivers: Drivers, only: frozenset[ModelName] | None) -> Lock:
     try:
-        return drivers.lock.read()
+        lock = drivers.lock.read()
     except InvalidDesiredError:
         if wanted.stops:
             return {}
         raise
+    if wanted.locked:
+        refuse_changes(wanted.desired, lock, wanted.marks, site.lock, only)
+    return lock
 
 
 def look_at_files(
     wanted: Wanted, site: Site, drivers: Drivers, models: frozenset[ModelName]
 ) -> Round:
     """What a download of these models' files would be. Of the rest nothing is looked at."""
-    observed = observe_downloads(wanted.desired, drivers, models, _lock(wanted, drivers))
+    lock = _lock(wanted, site, drivers, models)
+    observed = observe_downloads(wanted.desired, drivers, models, lock)
     plan = only_files(make_plan(wanted.desired, site, observed, wanted.marks), models)
     return Round(observed, plan, guard(plan, wanted.desired, observed, Allowed()))
 

@@ -63,14 +63,16 @@ def observe(
     lock: Lock | None = None,
     *,
     anew: bool = False,
+    moving: frozenset[ModelName] = frozenset(),
 ) -> ObservedState:
     """Take one picture of the machine; with `only`, of the files of these models alone.
 
     What is not looked at cannot be started: a verb about one model need not ask the hub for others.
-    `lock`: what the models of the hub stand for. `anew`: what runs is to be started anew.
+    `lock`: what the models of the hub stand for; those of `moving` are asked for anew.
+    `anew`: what runs is to be started anew.
     """
     servers = observe_servers(drivers)
-    files = observe_files(desired, drivers, servers, only, lock)
+    files = observe_files(desired, drivers, servers, only, lock, moving)
     memory = drivers.machine.memory()
     staying = () if anew else (one for one in servers if one.phase is not Phase.STOPPING)
     running = {(server.instance, server.spec) for server in staying}
@@ -218,6 +220,7 @@ def observe_files(
     servers: tuple[ObservedServer, ...],
     only: frozenset[ModelName] | None = None,
     lock: Lock | None = None,
+    moving: frozenset[ModelName] = frozenset(),
 ) -> Mapping[ModelName, ObservedFiles]:
     """How the files of all models (or of these) stand that are not `absent`."""
     pins = lock or {}
@@ -234,7 +237,11 @@ def observe_files(
     with ThreadPoolExecutor(min(PARALLEL_FILES, len(wanted))) as pool:
         found = {
             name: pool.submit(
-                _inspect, model, pins.get(name), loaded.get(name, set()), drivers.files
+                _inspect if name not in moving else _inspect_anew,
+                model,
+                pins.get(name),
+                loaded.get(name, set()),
+                drivers.files,
             )
             for name, model in wanted.items()
         }
@@ -242,8 +249,18 @@ def observe_files(
 
 
 def _inspect(model: Model, pin: Pin | None, loaded: set[str], files: Files) -> ObservedFiles:
+    return _looked_into(files.inspect(model, pin, deep=False), model, pin, loaded, files)
+
+
+def _inspect_anew(model: Model, pin: Pin | None, loaded: set[str], files: Files) -> ObservedFiles:
+    found = files.latest(model, pin)
+    return _looked_into(found, model, found.pin or pin, loaded, files)
+
+
+def _looked_into(
+    found: ObservedFiles, model: Model, pin: Pin | None, loaded: set[str], files: Files
+) -> ObservedFiles:
     """Headers are read only of files that no server has loaded: a large one costs 0.1 s."""
-    found = files.inspect(model, pin, deep=False)
     if found.status is not FileStatus.PRESENT or found.identity in loaded:
         return found
     return files.inspect(model, pin, deep=True)

@@ -22,8 +22,10 @@ from reconciler.cli.verbs import (
     Interrupt,
     JsonOption,
     LimitRateOption,
+    LockedOption,
     LockTimeoutOption,
     NoColorOption,
+    OfflineOption,
     ParallelismOption,
     QuietOption,
     RootOption,
@@ -43,6 +45,7 @@ from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, Usage
 from reconciler.loop import (
     ApplyReport,
     Round,
+    Scope,
     Wanted,
     carry_out,
     look,
@@ -64,7 +67,7 @@ SwitchFileOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one apply or down works with."""
+    """What one apply, update or down works with."""
 
     workspace: Workspace
     wanted: Wanted
@@ -77,6 +80,8 @@ class Run:
     question: str = "Do you want to make these changes? (yes/no)"
     nothing: str = ""
     """What is said of no changes."""
+    scope: Scope | None = None
+    """What alone it is about, of the whole file."""
 
 
 def register(app: typer.Typer) -> None:
@@ -115,13 +120,16 @@ def plan(
     allow_destroy: AllowDestroyOption = 0,
     allow_protected: AllowProtectedOption = None,
     switch_file: SwitchFileOption = False,
+    locked: LockedOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Show what apply would do, and why. Changes nothing."""
     output = make_output(no_color=no_color, json=json)
     allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
     workspace = open_file(file, root, os.environ)
-    wanted = _read(workspace, output)
-    seen = look(wanted, workspace.site, workspace.drivers(wanted.desired), allowed)
+    wanted = replace(read(workspace, output), locked=locked)
+    drivers = workspace.drivers(wanted.desired, offline=offline)
+    seen = look(wanted, workspace.site, drivers, allowed)
     if json:
         output.document(plan_document(seen, workspace, wanted.warnings))
     else:
@@ -147,6 +155,8 @@ def apply(
     lock_timeout: LockTimeoutOption = 0.0,
     parallelism: ParallelismOption = None,
     limit_rate: LimitRateOption = None,
+    locked: LockedOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Make the machine match FILE.
 
@@ -155,8 +165,9 @@ def apply(
     output = make_output(no_color=no_color, quiet=quiet, json=json, verbose=verbose)
     allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
     workspace = open_file(file, root, os.environ)
-    wanted = _read(workspace, output)
-    drivers = workspace.drivers(wanted.desired, download_limits(parallelism, limit_rate))
+    wanted = replace(read(workspace, output), locked=locked)
+    limits = download_limits(parallelism, limit_rate)
+    drivers = workspace.drivers(wanted.desired, limits, offline=offline)
     return perform(Run(workspace, wanted, drivers, allowed, yes, lock_timeout), output)
 
 
@@ -191,7 +202,12 @@ def down(
     return perform(run, output)
 
 
-def _read(workspace: Workspace, output: Output) -> Wanted:
+def read(workspace: Workspace, output: Output) -> Wanted:
+    """The desired state, its warnings told.
+
+    Raises:
+        InvalidDesiredError: with every mistake in it.
+    """
     parsed = workspace.parse()
     for warning in parsed.warnings:
         output.talk(f"warning: {warning}")
@@ -201,7 +217,7 @@ def _read(workspace: Workspace, output: Output) -> Wanted:
 def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
     """The desired state; an empty one where the file is broken: stopping must always work."""
     try:
-        return _read(workspace, output)
+        return read(workspace, output)
     except InvalidDesiredError as error:
         output.talk(f"warning: {error.diagnostics[0]}")
         output.talk("warning: going on without the desired file, with default drain and grace")
@@ -240,7 +256,7 @@ def _has_changed(run: Run) -> bool:
 
 
 def _look(run: Run) -> Round:
-    seen = look(run.wanted, run.workspace.site, run.drivers, run.allowed)
+    seen = look(run.wanted, run.workspace.site, run.drivers, run.allowed, run.scope)
     return replace(seen, plan=with_reason(seen.plan, run.why)) if run.why else seen
 
 
@@ -272,7 +288,7 @@ def _approval(run: Run, seen: Round) -> Allowed:
 
 
 def _carry_out(run: Run, seen: Round, output: Output, interrupt: Interrupt) -> ExitCode:
-    if not run.why and not seen.guards:
+    if not run.why and not run.scope and not seen.guards:
         remember_file(run.wanted, run.workspace.site, run.drivers)
     report = carry_out(run.wanted, seen, run.drivers, Reporter(output), interrupt.event)
     return finish(run.wanted.desired, report, output, interrupt)

@@ -21,8 +21,10 @@ from reconciler.cli.reporting import Reporter
 from reconciler.cli.verbs import (
     AllOption,
     AllowProtectedOption,
+    LockedOption,
     LockTimeoutOption,
     NoColorOption,
+    OfflineOption,
     QuietOption,
     RootOption,
     VerboseOption,
@@ -64,6 +66,7 @@ class Request:
     verb: Verb
     reason: str = ""
     """What the operator said of a stop."""
+    offline: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -105,6 +108,8 @@ def start(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     lock_timeout: LockTimeoutOption = 10.0,
+    locked: LockedOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Start a stopped model again.
 
@@ -113,8 +118,10 @@ def start(
     output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
-    wanted = Wanted(parsed.desired, parsed.marks)
-    request = Request(wanted, name, all_models, Allowed(), lock_timeout, Verb.START)
+    wanted = Wanted(parsed.desired, parsed.marks, locked=locked)
+    request = Request(
+        wanted, name, all_models, Allowed(), lock_timeout, Verb.START, offline=offline
+    )
     return _reconcile(workspace, request, output)
 
 
@@ -128,6 +135,8 @@ def restart(
     verbose: VerboseOption = False,
     allow_protected: AllowProtectedOption = None,
     lock_timeout: LockTimeoutOption = 10.0,
+    locked: LockedOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Replace a model's servers by new ones.
 
@@ -136,15 +145,17 @@ def restart(
     output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
-    wanted = Wanted(parsed.desired, parsed.marks)
+    wanted = Wanted(parsed.desired, parsed.marks, locked=locked)
     allowed = Allowed(_MANY, frozenset(allow_protected or ()))
-    request = Request(wanted, name, all_models, allowed, lock_timeout, Verb.RESTART)
+    request = Request(
+        wanted, name, all_models, allowed, lock_timeout, Verb.RESTART, offline=offline
+    )
     return _reconcile(workspace, request, output)
 
 
 def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCode:
     wanted = request.wanted
-    drivers = workspace.drivers(wanted.desired)
+    drivers = workspace.drivers(wanted.desired, offline=request.offline)
     with interruptible(output) as interrupt, drivers.state.run_lock(request.lock_timeout):
         with interrupt.looking():
             settle(drivers, interrupt.event)

@@ -7,12 +7,11 @@ nobody from stopping a server; of two runs that want the same file one fetches, 
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
 import typer
 
 from reconciler.app import Workspace, open_root, plan_document
-from reconciler.cli.names import complete_model, known_model
+from reconciler.cli.names import NamesArgument, known_model
 from reconciler.cli.output import Output
 from reconciler.cli.reporting import Reporter, tell_end
 from reconciler.cli.verbs import (
@@ -20,7 +19,9 @@ from reconciler.cli.verbs import (
     Interrupt,
     JsonOption,
     LimitRateOption,
+    LockedOption,
     NoColorOption,
+    OfflineOption,
     ParallelismOption,
     QuietOption,
     RootOption,
@@ -38,12 +39,6 @@ from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, RefusedError, UsageError
 from reconciler.loop import Round, Wanted, fetch, look_at_files
 
-NamesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME", help="The models.", show_default=False, autocompletion=complete_model
-    ),
-]
 INTERRUPTED = "Interrupted: what has come is kept. Once more to leave at once."
 
 
@@ -63,6 +58,8 @@ def download(
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
+    locked: LockedOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Fetch the files of models; start and stop nothing.
 
@@ -71,9 +68,11 @@ def download(
     output = make_output(no_color=no_color, quiet=quiet, json=json, verbose=verbose)
     workspace = open_root(root, os.environ)
     parsed = workspace.parse()
-    wanted = Wanted(parsed.desired, parsed.marks, parsed.warnings)
+    wanted = Wanted(parsed.desired, parsed.marks, parsed.warnings, locked=locked)
     models = _meant(names or [], wanted.desired, all_models=all_models)
-    drivers = workspace.drivers(wanted.desired, download_limits(parallelism, limit_rate))
+    drivers = workspace.drivers(
+        wanted.desired, download_limits(parallelism, limit_rate), offline=offline
+    )
     with interruptible(output, INTERRUPTED) as interrupt:
         seen = look_at_files(wanted, workspace.site, drivers, models)
         _show(seen, wanted, workspace, output)

@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import about, apply, control, doctor, download, health, logs, models, status
+from reconciler.cli import (
+    about,
+    apply,
+    control,
+    doctor,
+    download,
+    health,
+    logs,
+    models,
+    status,
+    update,
+)
 from reconciler.errors import ExitCode
 
 app = typer.Typer(
@@ -26,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for group in (apply, status, health, logs, control, download, models, doctor, about):
+for group in (apply, status, health, logs, control, download, update, models, doctor, about):
     group.register(app)
 
 

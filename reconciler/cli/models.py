@@ -12,7 +12,14 @@ from dataclasses import asdict
 import typer
 
 from reconciler.app import open_root
-from reconciler.cli.verbs import JsonOption, NoColorOption, RootOption, make_output, verb
+from reconciler.cli.verbs import (
+    JsonOption,
+    NoColorOption,
+    OfflineOption,
+    RootOption,
+    make_output,
+    verb,
+)
 from reconciler.core.listing import WANTED, ModelRow, model_rows, on_disk_text
 from reconciler.core.present import human_bytes
 from reconciler.errors import ExitCode
@@ -26,13 +33,16 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def list_models(
-    root: RootOption = None, json: JsonOption = False, no_color: NoColorOption = False
+    root: RootOption = None,
+    json: JsonOption = False,
+    no_color: NoColorOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Show the models: what is wanted of each, and how much of it is on disk."""
     output = make_output(no_color=no_color, json=json)
     workspace = open_root(root, os.environ)
     desired = workspace.parse().desired
-    drivers = workspace.drivers(desired)
+    drivers = workspace.drivers(desired, offline=offline)
     rows = model_rows(desired, observe_files(desired, drivers, (), lock=drivers.lock.read()))
     if json:
         output.document({"models": [asdict(row) for row in rows]})

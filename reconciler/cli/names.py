@@ -93,6 +93,12 @@ def _models() -> dict[str, Model]:
         return {}
 
 
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME", help="The models.", show_default=False, autocompletion=complete_model
+    ),
+]
 OptionalModel = Annotated[
     str | None,
     typer.Argument(

@@ -23,6 +23,7 @@ from reconciler.cli.verbs import (
     Interrupt,
     JsonOption,
     NoColorOption,
+    OfflineOption,
     RootOption,
     TimeoutOption,
     interruptible,
@@ -119,6 +120,7 @@ def status(
     root: RootOption = None,
     json: JsonOption = False,
     no_color: NoColorOption = False,
+    offline: OfflineOption = False,
 ) -> ExitCode:
     """Show what runs, and what is not as wanted.
 
@@ -134,7 +136,7 @@ def status(
         _live_only(workspace, output)
         raise
     wanted = Wanted(parsed.desired, parsed.marks)
-    at = _look(workspace, wanted, name)
+    at = _look(workspace, wanted, name, offline=offline)
     seen = at.take()
     code = ExitCode.OK if is_converged(seen.plan) else ExitCode.NOT_CONVERGED
     if wait:
@@ -151,8 +153,8 @@ def status(
     return code
 
 
-def _look(workspace: Workspace, wanted: Wanted, name: str | None) -> Look:
-    drivers = workspace.drivers(wanted.desired)
+def _look(workspace: Workspace, wanted: Wanted, name: str | None, *, offline: bool) -> Look:
+    drivers = workspace.drivers(wanted.desired, offline=offline)
     if name is None:
         return Look(workspace, wanted, drivers, None, None)
     return Look(workspace, wanted, drivers, *chosen(name, wanted.desired))

@@ -88,6 +88,12 @@ LockTimeoutOption = Annotated[
         help="Wait so long for another run to end (default: 10s; apply: 0s).",
     ),
 ]
+LockedOption = Annotated[
+    bool, typer.Option("--locked", help="Fail where the lock file would have to change.")
+]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Never ask the hub: go by what is locked and on disk.")
+]
 ParallelismOption = Annotated[
     int | None,
     typer.Option(

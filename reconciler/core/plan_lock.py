@@ -12,15 +12,16 @@ from dataclasses import replace
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.draft import Draft
-from reconciler.core.lockfile import Pin
+from reconciler.core.lockfile import Lock, LockedFile, Pin
 from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.plan import Action, Change, Detail, Plan, ResourceType, Step, WritePins
 from reconciler.core.present import human_bytes
 from reconciler.core.site import Site
 from reconciler.core.words import LOCK_ADDRESS, ModelName, ModelState
+from reconciler.errors import Diagnostic, InvalidDesiredError, Position, Severity
 
 _SHORT = 12
-"""Digits of a commit that people are shown."""
+"""Digits of a commit or hash that people are shown."""
 
 
 def plan_lock(draft: Draft, desired: DesiredState, site: Site, observed: ObservedState) -> None:
@@ -58,10 +59,56 @@ def _changed(
         is_wanted = desired.models[name].state is not ModelState.ABSENT
         if is_wanted and files.pin is not None and files.pin != lock.get(name):
             yield name, files.pin
-    for name in lock:
+    for name in _stale(desired, lock):
+        yield name, None
+
+
+def refuse_changes(
+    desired: DesiredState,
+    lock: Lock,
+    marks: Mapping[tuple[str | int, ...], Position],
+    lock_name: str,
+    only: frozenset[ModelName] | None = None,
+) -> None:
+    """See that the lock file holds all that is wanted (of these models, or of all).
+
+    Raises:
+        InvalidDesiredError: it does not, or holds what is no longer wanted; each at its place.
+    """
+    found: list[Diagnostic] = []
+    hint = "run `llm-reconcile apply` where the lock file may change, and commit it"
+    for key, model in desired.models.items():
+        name, pin = ModelName(key), lock.get(ModelName(key))
+        is_meant = model.source.repo is not None and model.state is not ModelState.ABSENT
+        if not is_meant or (only is not None and name not in only):
+            continue
+        if pin is None or not pin.covers(model):
+            has = (
+                f"has another one ({pin.quant} of {pin.repo}@{pin.revision})" if pin else "lacks it"
+            )
+            wants = f"{model.quant} of {model.source.repo}@{model.source.revision}"
+            summary = f"`{name}` wants {wants}; {lock_name} {has}, and --locked keeps it as it is"
+            where = marks.get(("models", name, "quant"))
+            found.append(Diagnostic(Severity.ERROR, summary, where, hint))
+    gone = [name for name in _stale(desired, lock) if only is None]
+    found += [
+        Diagnostic(
+            Severity.ERROR,
+            f"{lock_name} pins `{name}`, which is no longer wanted, and --locked keeps it as it is",
+            hint=hint,
+        )
+        for name in gone
+    ]
+    if found:
+        raise InvalidDesiredError(tuple(found))
+
+
+def _stale(desired: DesiredState, lock: Lock) -> Iterator[ModelName]:
+    """The models that have a pin and no use for it."""
+    for name in sorted(lock):
         model = desired.models.get(name)
         if model is None or model.source.repo is None:
-            yield name, None
+            yield name
 
 
 def _counts(lock: Mapping[ModelName, Pin], pins: Mapping[ModelName, Pin | None]) -> str:
@@ -93,8 +140,11 @@ def _moved(name: ModelName, before: Pin, after: Pin) -> Iterator[Detail]:
     for one in sorted(old.keys() | new.keys()):
         was, will = old.get(one), new.get(one)
         if was is None or will is None or was.digest != will.digest:
-            sizes = [human_bytes(file.size) if file else None for file in (was, will)]
-            yield Detail(f"{name} {one}", sizes[0], sizes[1])
+            yield Detail(f"{name} {one}", _content(was), _content(will))
+
+
+def _content(file: LockedFile | None) -> str | None:
+    return f"{file.digest[:_SHORT]}, {human_bytes(file.size)}" if file else None
 
 
 def _said(pin: Pin | None) -> str | None:

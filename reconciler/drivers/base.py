@@ -224,6 +224,13 @@ class Files(Protocol):
         """
         ...
 
+    def latest(self, model: Model, pin: Pin | None) -> ObservedFiles:
+        """The same by what the model's revision is on the hub now.
+
+        A pin whose files are still the same ones, and here, stays as it is.
+        """
+        ...
+
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         """The same pin with what the headers of its files say of the model.
 

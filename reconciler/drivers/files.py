@@ -40,16 +40,16 @@ class ModelFiles:
         if source.path is not None:
             found = self._by_path(source.path)
         else:
-            found = self._hub.inspect(model, pin)
-            if found.status is FileStatus.MISSING:
-                found = self._with_partials(found, self._hub.folder(source.repo or ""))
+            found = self._with_partials(self._hub.inspect(model, pin), model)
         if deep and found.status is FileStatus.PRESENT:
             return _checked(found)
         return found
 
-    @staticmethod
-    def _with_partials(found: ObservedFiles, folder: Path) -> ObservedFiles:
+    def _with_partials(self, found: ObservedFiles, model: Model) -> ObservedFiles:
         """What earlier downloads left of the files that are missing."""
+        if found.status is not FileStatus.MISSING:
+            return found
+        folder = self._hub.folder(model.source.repo or "")
         files, held = [], 0
         for file in found.files:
             bytes_here, room = (0, 0)
@@ -89,6 +89,12 @@ class ModelFiles:
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         """Download a model's missing files."""
         self._hub.fetch(fetch, progress, cancel)
+
+    def latest(self, model: Model, pin: Pin | None) -> ObservedFiles:
+        """The same by what the model's revision is on the hub now."""
+        if model.source.repo is None:
+            return self.inspect(model, deep=False)
+        return self._with_partials(self._hub.latest(model, pin), model)
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         """The same pin with what the headers of its files say of the model."""

@@ -17,6 +17,7 @@ from reconciler.core.gguf import facts_of
 from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
+from reconciler.core.present import human_bytes
 from reconciler.core.resolve import QuantError, pick_files
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
@@ -52,12 +53,14 @@ class Hub:
         endpoint: str | None = None,
         token: str | None = None,
         limits: Limits | None = None,
+        offline: bool = False,
     ) -> None:
         self._store = store
         self._allowance = Allowance(limits or Limits())
         self._caches = (store, *(cache for cache in caches if cache != store))
         self._endpoint = endpoint
         self._token = token
+        self._is_offline = offline
 
     def folder(self, repo: str) -> Path:
         """Where a repository lies in the store."""
@@ -73,8 +76,27 @@ class Hub:
             return self._pinned(pin)
         held = pin is not None and pin.holds_commit(model)
         revision = pin.commit if pin and held else model.source.revision
+        return self._here(model, revision) or self._asked(model, revision)
+
+    def latest(self, model: Model, pin: Pin | None) -> ObservedFiles:
+        """What a model's revision is now, by the hub.
+
+        A pin of the very same files stays, if they are here: nothing is restarted for a commit
+        that changed something else.
+        """
+        found = self._asked(model, model.source.revision)
+        if pin is None or found.pin is None or not pin.covers(model):
+            return found
+        if {*pin.files} != {*found.pin.files}:
+            return found
+        known = self._pinned(pin)
+        if known.status is FileStatus.PRESENT:
+            return known
+        return replace(found, pin=replace(found.pin, facts=pin.facts))
+
+    def _asked(self, model: Model, revision: str) -> ObservedFiles:
         try:
-            return self._here(model, revision) or self._pinned(self._ask(model, revision))
+            return self._pinned(self._ask(model, revision))
         except HubError as error:
             status = FileStatus.UNKNOWN if error.retryable else FileStatus.BAD
             return ObservedFiles(status, reason=f"{error.message}: {error.hint}")
@@ -87,10 +109,18 @@ class Hub:
             folder = snapshot(cache, pin.repo, pin.commit)
             files = tuple(pinned_file(folder, file) for file in pin.files)
             if all(file.identity for file in files):
-                return _seen(FileStatus.PRESENT, folder, pin, files)
+                known = pin if pin.facts else local_pin(pin, folder) or pin
+                return _seen(FileStatus.PRESENT, folder, known, files)
         folder = snapshot(self._store, pin.repo, pin.commit)
         files = tuple(pinned_file(folder, file) for file in pin.files)
-        return _seen(FileStatus.MISSING, folder, pin, files)
+        found = _seen(FileStatus.MISSING, folder, pin, files)
+        if self._is_offline:
+            size = human_bytes(found.missing_bytes)
+            reason = (
+                f"{size} of its files are not here, and --offline keeps them from being fetched"
+            )
+            return replace(found, status=FileStatus.UNKNOWN, reason=reason)
+        return found
 
     def _here(self, model: Model, revision: str) -> ObservedFiles | None:
         """What any tool fetched: the files, and the pin that they make."""
@@ -112,6 +142,11 @@ class Hub:
 
     def _ask(self, model: Model, revision: str) -> Pin:
         repo, quant = model.source.repo or "", model.quant or ""
+        if self._is_offline:
+            raise HubError(
+                f"hub repository {repo} is not asked, because of --offline",
+                hint="what is in the lock file and on disk needs no hub; for this, leave it out",
+            )
         commit, files = self._client().listing(repo, revision)
         names = pick_files(files, quant)
         return Pin(repo, model.source.revision, quant, commit, tuple(files[one] for one in names))

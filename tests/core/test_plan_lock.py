@@ -11,11 +11,13 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.lockfile import Lock, LockedFile, Pin
 from reconciler.core.observed import FileStatus, ObservedFiles, ObservedState
 from reconciler.core.plan import Action, FetchFiles, Plan, WritePins
-from reconciler.core.plan_parts import restrict
+from reconciler.core.plan_lock import refuse_changes
+from reconciler.core.plan_parts import only_files, restrict
 from reconciler.core.planner import make_plan
 from reconciler.core.present import plan_text, plan_values
 from reconciler.core.status import is_converged
 from reconciler.core.words import ModelName
+from reconciler.errors import InvalidDesiredError, Position
 
 A, B, C = ModelName("a"), ModelName("b"), ModelName("c")
 FAR = {"source": {"repo": "org/far"}, "quant": "Q4"}
@@ -124,9 +126,9 @@ def test_a_moved_pin_shows_which_files_are_other_ones() -> None:
         "      a repo: org/old -> org/far",
         "      a revision: main -> v2",
         "      a: Q4 at aaaaaaaaaaaa, 3 files, 6 B -> Q8 at bbbbbbbbbbbb, 3 files, 2.0 KiB",
-        "      a gone: 3 B -> (none)",
-        "      a new: 5 B",
-        "      a other: 2 B -> 2.0 KiB",
+        "      a gone: 333333333333, 3 B -> (none)",
+        "      a new: 555555555555, 5 B",
+        "      a other: 222222222222, 2 B -> 444444444444, 2.0 KiB",
     ]
 
 
@@ -150,3 +152,43 @@ def test_a_machine_is_as_wanted_though_a_pin_is_not_written_down() -> None:
     assert [type(step.effect) for step in made.steps] == [WritePins]
     assert not made.is_noop
     assert is_converged(made)
+
+
+def test_a_changed_quant_says_so_and_nothing_else() -> None:
+    state = desired({"a": {**FAR, "quant": "Q8"}})
+    made = plan(state, seen(state, {A: pin_of(HUB.models["a"])}))
+    assert lines(made) == [
+        "  ~ lock                             desired/x.lock.yaml: 1 changed",
+        "      a: Q4 at cccccccccccc, 1 file, 140 B -> Q8 at cccccccccccc, 1 file, 140 B",
+    ]
+
+
+def test_a_download_pins_what_it_fetches() -> None:
+    made = plan(HUB, seen(HUB, {C: pin_of(HUB.models["a"])}, missing=("b",)))
+    part = only_files(made, frozenset({B}))
+    assert [type(step.effect) for step in part.steps] == [WritePins, FetchFiles]
+    assert [change.address for change in part.changes] == ["lock", "model_file.b"]
+    assert only_files(made, frozenset({A})).steps == ()
+
+
+def refused(state: DesiredState, lock: Lock, only: frozenset[ModelName] | None = None) -> list[str]:
+    place = Position("x.yaml", 3, 4)
+    try:
+        refuse_changes(state, lock, {("models", "a", "quant"): place}, "x.lock.yaml", only)
+    except InvalidDesiredError as error:
+        return [str(one).partition("\n")[0] for one in error.diagnostics]
+    return []
+
+
+def test_a_lock_that_must_not_change_says_what_it_lacks() -> None:
+    pin = pin_of(HUB.models["a"])
+    whole = {A: pin, B: pin}
+    assert refused(HUB, whole) == []
+    absent = desired({"a": {**FAR, "state": "absent"}, "b": FAR})
+    assert refused(absent, {B: pin}) == []
+    first, second, third = refused(HUB, {A: replace(pin, quant="Q8"), C: pin})
+    assert first.startswith("x.yaml:3:4: `a` wants Q4 of org/far@main; x.lock.yaml has another")
+    assert "another one (Q8 of org/far@main), and --locked keeps it as it is" in first
+    assert second.startswith("`b` wants Q4 of org/far@main; x.lock.yaml lacks it, and --locked")
+    assert third.startswith("x.lock.yaml pins `c`, which is no longer wanted, and --locked keeps")
+    assert refused(HUB, {A: pin, C: pin}, frozenset({A})) == []

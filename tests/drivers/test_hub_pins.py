@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from hub_faults import Fault, Kind
 from hub_models import asked
 from hub_server import HubServer, hub_server
-from tiny_gguf import write_tiny_gguf
-from waiting import after
+from pin_rig import NEVER, Q4, Q8, QUICK, REPO, fetch, gets, pin_of, tiny_weights
 
-from reconciler.core.gguf import Facts
 from reconciler.core.lockfile import LockedFile, Pin
-from reconciler.core.observed import FileStatus, ObservedFiles
-from reconciler.core.plan import FetchFiles
-from reconciler.core.words import ModelName
-from reconciler.drivers.fetch.order import Limits
+from reconciler.core.observed import FileStatus
 from reconciler.drivers.hub import Hub
-from reconciler.drivers.hub_cache import repo_folder, snapshot
-from reconciler.errors import HubError, InterruptedRunError
-
-REPO = "org/x-GGUF"
-NEVER = threading.Event()
-Q4, Q8 = asked(REPO, "main", "Q4_0"), asked(REPO, "main", "Q8_0")
-QUICK = Limits(files=1, first_pause_s=0.001, stall_s=0.5, tries=6)
+from reconciler.drivers.hub_cache import snapshot
+from reconciler.errors import HubError
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """One quant in one file, one in three shards."""
-    folder = tmp_path_factory.mktemp("weights")
-    write_tiny_gguf(folder / "x-Q4_0.gguf")
-    write_tiny_gguf(folder / "x-Q8_0.gguf", seed=1, per_shard=5)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
@@ -56,21 +41,6 @@ def client(hub: HubServer, tmp_path: Path) -> Hub:
     return Hub(
         str(tmp_path / "store"), (str(tmp_path / "other"),), endpoint=hub.endpoint, limits=QUICK
     )
-
-
-def pin_of(found: ObservedFiles) -> Pin:
-    assert found.pin is not None
-    return found.pin
-
-
-def fetch(client: Hub, found: ObservedFiles) -> None:
-    files = tuple(one for one in found.files if not one.identity)
-    step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
-    client.fetch(step, lambda *_: None, NEVER)
-
-
-def gets(hub: HubServer) -> list[str]:
-    return [one for one in hub.requests if one.startswith("GET /cdn/")]
 
 
 # ---- found out
@@ -228,112 +198,67 @@ def test_a_hub_that_names_another_hash_is_not_believed(hub: HubServer, client: H
     assert gets(hub) == []
 
 
-# ---- headers before downloads
+# ---- moved
 
 
-def test_headers_are_read_first_and_no_byte_of_them_twice(
-    hub: HubServer, client: Hub, tmp_path: Path, weights: dict[str, bytes]
+def test_the_latest_is_what_the_hub_says_now(
+    hub: HubServer, client: Hub, weights: dict[str, bytes]
 ) -> None:
-    missing = client.inspect(Q8)
-    pin = client.learn(pin_of(missing), NEVER)
-    assert pin.facts
-    assert (pin.facts.architecture, pin.facts.parameters) == ("llama", 32992)
-    assert replace(pin, facts=None) == missing.pin
-    assert client.inspect(Q8, pin).status is FileStatus.MISSING
-    fetch(client, client.inspect(Q8, pin))
-    assert hub.sent == pin.size
-    assert client.inspect(Q8, pin).status is FileStatus.PRESENT
-    blobs = repo_folder(str(tmp_path / "store"), REPO) / "blobs"
-    assert {one.name for one in blobs.iterdir()} == {file.sha256 for file in pin.files}
+    pin = pin_of(client.inspect(Q4))
+    moved(hub, weights)
+    found = client.latest(Q4, pin)
+    assert (found.status, found.commit) == (FileStatus.MISSING, hub.repos[REPO].refs["main"])
+    assert client.latest(Q4, None) == found
+    assert client.latest(Q8, pin).commit == found.commit
 
 
-def big(size: int) -> bytes:
-    """A GGUF file whose header alone has so many bytes, and some more behind it."""
-    text = b"x" * size
-    value = len(b"a").to_bytes(8, "little") + b"a" + (8).to_bytes(4, "little")
-    value += len(text).to_bytes(8, "little") + text
-    head = b"GGUF" + (3).to_bytes(4, "little") + bytes(8) + (1).to_bytes(8, "little")
-    return head + value + bytes(7 << 20)
-
-
-def test_a_long_header_is_read_piece_by_piece(hub: HubServer, client: Hub) -> None:
-    content = big(3 << 20)
-    hub.add(REPO, {"x-Q4_0.gguf": content})
-    hub.faults = [Fault(Kind.RESET, after=100_000), Fault(Kind.STATUS, status=503)]
-    hub.faults += [Fault(Kind.STATUS, status=403), Fault(Kind.STALL, after=5)]
-    pin = client.learn(pin_of(client.inspect(Q4)), NEVER)
-    assert pin.facts == Facts()
-    assert 3 << 20 < hub.sent <= (4 << 20) + 1000
-    fetch(client, client.inspect(Q4, pin))
-    assert hub.sent <= len(content) + 1000
-
-
-def test_what_is_no_model_is_known_before_it_is_fetched(hub: HubServer, client: Hub) -> None:
-    hub.add(REPO, {"x-Q4_0.gguf": b"GGML" + bytes(9 << 20)})
-    with pytest.raises(HubError, match=r"x-Q4_0.gguf: it is not a GGUF file") as caught:
-        client.learn(pin_of(client.inspect(Q4)), NEVER)
-    assert not caught.value.retryable
-    assert hub.sent == 1 << 20
-
-
-def test_a_header_that_never_ends_is_none(hub: HubServer, client: Hub) -> None:
-    hub.add(REPO, {"x-Q4_0.gguf": big(3 << 20)[: 2 << 20]})
-    with pytest.raises(HubError, match="the file ends inside its header"):
-        client.learn(pin_of(client.inspect(Q4)), NEVER)
-
-
-def test_a_store_without_ranges_has_no_headers_and_still_its_files(
-    hub: HubServer, client: Hub
+def test_a_commit_that_leaves_the_files_alone_moves_no_pin(
+    hub: HubServer, client: Hub, weights: dict[str, bytes]
 ) -> None:
-    content = big(10)
-    hub.add(REPO, {"x-Q4_0.gguf": content})
-    hub.is_ranged = False
     pin = client.learn(pin_of(client.inspect(Q4)), NEVER)
-    assert pin.facts == Facts()
+    commit = hub.repos[REPO].commit({**weights, "README.md": b"new"})
+    # Nothing of it is here, and nothing runs of it: the newer name of the same bytes will do.
+    assert client.latest(Q4, pin).pin == replace(pin, commit=commit)
     fetch(client, client.inspect(Q4, pin))
-    assert Path(client.inspect(Q4, pin).path).read_bytes() == content
+    assert client.latest(Q4, pin) == client.inspect(Q4, pin)
 
 
-def test_a_file_that_changes_under_its_header_begins_again(hub: HubServer, client: Hub) -> None:
-    hub.add(REPO, {"x-Q4_0.gguf": big(3 << 20)})
-    hub.faults = [Fault(Kind.RESET, after=200_000)]
-
-    def change() -> None:
-        hub.etag = "new"
-
-    with after(lambda: not hub.faults, change):
-        pin = client.learn(pin_of(client.inspect(Q4)), NEVER)
-    assert pin.facts == Facts()
-
-
-def test_headers_of_what_is_here_are_read_here(hub: HubServer, client: Hub) -> None:
-    missing = client.inspect(Q4)
-    fetch(client, missing)
-    sent = hub.sent
-    pin = client.learn(pin_of(missing), NEVER)
-    assert pin.facts
-    assert pin.facts.architecture == "llama"
-    assert hub.sent == sent
-
-
-def test_reading_a_header_can_be_interrupted(hub: HubServer, client: Hub) -> None:
+def test_a_hub_that_cannot_be_asked_moves_nothing(hub: HubServer, client: Hub) -> None:
     pin = pin_of(client.inspect(Q4))
-    gone = threading.Event()
-    gone.set()
-    with pytest.raises(InterruptedRunError):
-        client.learn(pin, gone)
-    hub.faults = [Fault(Kind.STALL, after=10)] * 9
-    cancel = threading.Event()
-    with after(lambda: len(hub.faults) < 9, cancel.set), pytest.raises(InterruptedRunError):
-        client.learn(pin, cancel)
+    hub.broken = 503
+    found = client.latest(Q4, pin)
+    assert (found.status, found.pin) == (FileStatus.UNKNOWN, None)
 
 
-def test_a_hub_that_breaks_is_told(hub: HubServer, client: Hub) -> None:
+def test_what_is_here_of_a_new_pin_has_its_facts(
+    hub: HubServer, client: Hub, tmp_path: Path
+) -> None:
     pin = pin_of(client.inspect(Q4))
-    hub.faults = [Fault(Kind.STATUS, status=503)] * 9
-    with pytest.raises(HubError, match="answered HTTP 503") as caught:
-        client.learn(pin, NEVER)
-    assert caught.value.retryable
+    fetch(client, client.inspect(Q4))
+    assert pin_of(client.latest(Q4, None)).facts
+    link = Path(client.inspect(Q4).path)
+    content = link.read_bytes()
+    link.unlink()
+    link.write_bytes(content)
+    # No hash can be read from it: the hub's will do.
+    assert client.latest(Q4, None).pin == pin
+
+
+def test_offline_nobody_is_asked(hub: HubServer, client: Hub, tmp_path: Path) -> None:
+    pin = pin_of(client.inspect(Q4))
+    fetch(client, client.inspect(Q4))
+    quiet = Hub(str(tmp_path / "store"), (), endpoint=hub.endpoint, offline=True)
+    hub.requests.clear()
+    assert quiet.inspect(Q4).status is FileStatus.PRESENT
+    assert quiet.inspect(Q4, pin).status is FileStatus.PRESENT
+    unknown = quiet.inspect(Q8)
+    assert unknown.status is FileStatus.UNKNOWN
+    assert f"hub repository {REPO} is not asked, because of --offline" in unknown.reason
+    Path(client.inspect(Q4).path).unlink()
+    lacking = quiet.inspect(Q4, pin)
+    assert (lacking.status, lacking.pin) == (FileStatus.UNKNOWN, pin)
+    assert "137.5 KiB of its files are not here" in lacking.reason
+    assert hub.requests == []
 
 
 def test_snapshots_lie_where_the_hubs_own_client_puts_them() -> None:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hub_server import HubServer, hub_server
+from hub_server import HubServer
 from tiny_gguf import write_tiny_gguf
 
+from e2e.hub_lab import NOTHING, REPO, connected, model, pin
 from e2e.lab import Lab
-from reconciler.core.lock_reader import read_lock
-from reconciler.core.lockfile import Pin
-from reconciler.core.words import ModelName
-
-REPO = "org/tiny-GGUF"
-SHARDS = 2
-NOTHING = "No changes. The machine matches desired/x.yaml.\n"
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +24,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(fakes: Lab, weights: dict[str, bytes]) -> Iterator[HubServer]:
-    with hub_server() as running:
-        running.add(REPO, weights)
-        fakes.variables |= {"HF_ENDPOINT": running.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
+    with connected(fakes, weights) as running:
         yield running
-
-
-def model(quant: str = "Q4_0", **more: Any) -> dict[str, Any]:
-    return {"source": {"repo": REPO}, "quant": quant, **more}
-
-
-def pin(lab: Lab, name: str = "a") -> Pin:
-    return read_lock(lab.lock.name, lab.lock.read_bytes())[ModelName(name)]
 
 
 def upload(hub: HubServer, weights: dict[str, bytes]) -> str:
@@ -72,7 +55,7 @@ def test_apply_writes_it_and_then_nobody_asks_again(
     upload(hub, weights)
     pids = fakes.pids()
     for verb in ("plan", "apply"):
-        assert fakes.run(verb, str(fakes.file)).out == NOTHING
+        assert fakes.run(verb, str(fakes.file)).out.startswith(NOTHING)
     assert fakes.status()["converged"]
     fakes.run("list")
     assert hub.requests == []
@@ -113,7 +96,7 @@ def test_a_changed_quant_is_taken_from_the_same_commit(
     assert pin(fakes) == before
     fakes.apply()
     assert (pin(fakes).commit, pin(fakes).quant) == (before.commit, "Q8_0")
-    assert fakes.plan().out == NOTHING
+    assert fakes.plan().out.startswith(NOTHING)
 
 
 def test_what_ran_before_there_was_one_is_pinned_as_it_is(
@@ -143,7 +126,7 @@ def test_what_leaves_the_file_leaves_the_lock(fakes: Lab, hub: HubServer) -> Non
     fakes.apply()
     assert "tiny-Q8_0" not in fakes.lock.read_text()
     fakes.run("start", "a", code=1)
-    assert fakes.plan().out == NOTHING
+    assert fakes.plan().out.startswith(NOTHING)
 
 
 def test_a_repository_that_refuses_us_holds_up_no_other(
@@ -197,3 +180,50 @@ def test_one_that_cannot_be_written_is_said_and_stops_no_server(fakes: Lab, hub:
     assert "lock: " in done.err
     assert "/proc/none" in done.err
     assert fakes.pids() == pids
+
+
+def test_locked_is_an_error_where_it_would_change(fakes: Lab, hub: HubServer) -> None:
+    fakes.write({"a": model(), "gone": model("Q8_0", state="present")})
+    fakes.apply()
+    fakes.run("plan", str(fakes.file), "--locked")
+    text, pids = fakes.lock.read_text(), fakes.pids()
+    fakes.write({"a": model("Q8_0"), "new": model()})
+    hub.requests.clear()
+    for words in (("plan", str(fakes.file)), ("apply", str(fakes.file), "-y")):
+        done = fakes.run(*words, "--locked", code=1)
+        assert (
+            "`a` wants Q8_0 of org/tiny-GGUF@main; desired/x.lock.yaml has another one" in done.err
+        )
+        assert "`new` wants Q4_0 of org/tiny-GGUF@main; desired/x.lock.yaml lacks it" in done.err
+        assert "desired/x.lock.yaml pins `gone`, which is no longer wanted" in done.err
+        assert "error: desired/x.yaml:" in done.err
+        assert "run `llm-reconcile apply` where the lock file may change" in done.err
+    for verb in ("download", "start", "restart"):
+        done = fakes.run(verb, "a", "--locked", code=1)
+        assert "`a` wants Q8_0" in done.err
+        assert "`new`" not in done.err
+    assert hub.requests == []
+    assert (fakes.lock.read_text(), fakes.pids()) == (text, pids)
+
+
+def test_offline_asks_nobody_and_says_what_that_costs(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model()})
+    fakes.apply()
+    fakes.write({"a": model(), "new": model("Q8_0", state="present")})
+    hub.requests.clear()
+    pids = fakes.pids()
+    plan = fakes.plan("--offline")
+    assert f"hub repository {REPO} is not asked, because of --offline" in plan.out
+    done = fakes.apply("--offline", code=3)
+    assert "model_file.new is blocked" in done.err
+    assert fakes.pids() == pids
+    shutil.rmtree(fakes.root / "models")
+    blocked = fakes.run("download", "a", "--offline", code=3)
+    assert "137.5 KiB of its files are not here, and --offline keeps them" in blocked.err
+    fakes.run("status", "--offline", code=3)
+    fakes.run("list", "--offline")
+    assert hub.requests == []
+    fakes.apply()
+    assert fakes.plan("--offline").out.startswith(NOTHING)

@@ -43,6 +43,7 @@ class FakeFiles:
         self.found: dict[str, ObservedFiles] = {}
         """By `source.path` or `source.repo`."""
         self.inspected: list[tuple[str, bool]] = []
+        self.asked_anew: list[str] = []
         self.fetched: list[FetchFiles] = []
         self.on_fetch: Callable[[FetchFiles], object] | None = None
         """Called in the middle of a download; what it raises ends the download."""
@@ -52,6 +53,10 @@ class FakeFiles:
         self.inspected.append((key, deep))
         found = self.found.get(key, ObservedFiles(FileStatus.PRESENT, f"/{key}", key))
         return replace(found, pin=pin) if pin and pin.covers(model) else found
+
+    def latest(self, model: Model, pin: Pin | None) -> ObservedFiles:
+        self.asked_anew.append(model.source.repo or "")
+        return self.inspect(model, pin, deep=False)
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         return replace(pin, facts=Facts("fake"))
