@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.drivers.fetch.connections import MOST_KEPT, Answer, Connections
+from reconciler.drivers.fetch.connections import BLOCK, MOST_KEPT, Answer, Connections
 from reconciler.drivers.fetch.order import Limits
 from reconciler.errors import HubError
 
@@ -48,12 +48,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._note()
         match self.path.rpartition("/")[2]:
-            case "round":
-                self._send(302, {"Location": "/round", "Content-Length": "3"}, b"abc")
-            case "away":
-                self._send(302, {"Location": self.host.elsewhere, "Content-Length": "0"})
-            case "nowhere":
-                self._send(302, {"Location": "ftp://host/file", "Content-Length": "0"})
+            case "round" | "away" | "nowhere" as name:
+                there = {"round": "/round", "nowhere": "ftp://host/file"}
+                location = there.get(name, self.host.elsewhere)
+                self._send(302, {"Location": location, "Content-Length": "3"}, b"abc")
+            case "talkative":
+                self.close_connection = True
+                there = {"Location": self.host.elsewhere, "Content-Length": str(2 * BLOCK)}
+                self._send(302, there, b"begun")
             case "chunked":
                 self._send(200, {"Transfer-Encoding": "chunked"})
                 for part in (BODY[:100], BODY[100:]):
@@ -192,6 +194,11 @@ def test_secrets_stay_on_the_first_host(host: Host, connections: Connections) ->
     body(connections.get(host.url("/away"), SECRET))
     assert [headers["Authorization"] for _, _, headers in host.asked] == ["Bearer x"] * 2
     assert len(host.connections) == 1
+
+
+def test_what_a_redirect_says_at_length_is_not_read(host: Host, connections: Connections) -> None:
+    host.elsewhere = "/x"
+    assert body(connections.get(host.url("/talkative"), {})) == BODY
 
 
 def test_redirects_without_end_and_into_nowhere(host: Host, connections: Connections) -> None:

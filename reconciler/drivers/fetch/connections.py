@@ -118,8 +118,10 @@ class Connections:
             location = answer.header("Location")
             if answer.status not in _REDIRECTS or not location:
                 return answer
-            for _block in answer.blocks():
-                pass
+            if answer.length is not None and answer.length <= BLOCK:
+                # Read to its end, its connection serves on; a longer body is not worth that.
+                for _block in answer.blocks():
+                    pass
             url = urljoin(url, location)
         raise HubError("the store of a hub sends on and on", hint="try again later")
 
