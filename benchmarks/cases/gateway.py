@@ -89,6 +89,9 @@ One tiny model, served three times by the same program with the same flags: a se
 and the router find the model by the `model` in the body. wrk with {CONNECTIONS} connections, \
 {SECONDS} s a turn, in turn;
 every answer is checked. First streamed byte: a new connection, until the first `data:` has arrived.
+Through the gateway each request has a connection of its own to its server: llama-server closes kept
+ones, and a kept one would go on leading to a server that was replaced. That is most of what the
+gateway adds, alike for the smallest request and the longest answer.
 """
     return Section("Requests through the gateway", about, tuple(rows))
 
