@@ -294,6 +294,7 @@ def _outline(view: GatewayView, templates: Mapping[str, str]) -> Outline:
 
 def _model_outline(model: GatewayModel) -> str:
     parts = [f"state {model.state}"] if not model.instances else []
+    parts += [f"quant {model.quant}"] if model.quant else []
     parts += [f"port {model.port}"] if model.port is not None else []
     parts += [f"aliases {' '.join(model.aliases)}"] if model.aliases else []
     parts += [f"{len(model.instances)} replicas"] if len(model.instances) > 1 else []

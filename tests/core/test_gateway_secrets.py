@@ -20,7 +20,8 @@ ALICE = GatewayKey("alice", "a" * 64)
 BOB = GatewayKey("bob", "b" * 64, ("q", "tiny", "gone"))
 NOBODY = GatewayKey("nobody", "c" * 64, ("gone",))
 SECRETS = GatewaySecrets((ALICE, BOB, NOBODY), "1" * 12, "2027-01-01")
-MODELS: dict[str, Any] = {"qwen": {"aliases": ("q",), "port": 8001}, "tiny": {}, "other": {}}
+HUB: dict[str, Any] = {"source": {"repo": "org/far"}, "quant": "Q4"}
+MODELS: dict[str, Any] = {"qwen": {"aliases": ("q",), "port": 8001}, "tiny": {}, "other": HUB}
 GATEWAY: dict[str, Any] = {
     "keys_file": "secrets/keys",
     "tls": {"cert": "tls/c.pem", "key": "tls/k.pem"},
@@ -89,7 +90,7 @@ def test_the_outline() -> None:
         certificate="1" * 12,
         valid_until="2027-01-01",
         rest=render(keys_file=None, tls=None).outline.rest,
-        models={"other": "routed", "qwen": "port 8001, aliases q", "tiny": "routed"},
+        models={"other": "quant Q4", "qwen": "port 8001, aliases q", "tiny": "routed"},
     )
     assert render(keys_file=None, tls=None).outline.keys is None
 
