@@ -51,16 +51,14 @@ def on_disk_text(row: ModelRow) -> str:
     """What of a model is on disk, in words for people."""
     if row.state is ModelState.ABSENT:
         return "-"
-    match row.on_disk:
-        case FileStatus.PRESENT:
-            return "all"
-        case FileStatus.BAD:
-            return "unusable" if row.here_bytes else "nothing"
-        case FileStatus.UNKNOWN:
-            return "not known"
-        case FileStatus.MISSING:
-            here, size = row.here_bytes or 0, row.size_bytes or 0
-            return f"{human_bytes(here)} ({percent(here, size)} %)" if here else "nothing"
+    if row.on_disk is FileStatus.PRESENT:
+        return "all"
+    if row.on_disk is FileStatus.UNKNOWN:
+        return "not known"
+    if row.on_disk is FileStatus.BAD:
+        return "unusable" if row.here_bytes else "nothing"
+    here, size = row.here_bytes or 0, row.size_bytes or 0
+    return f"{human_bytes(here)} ({percent(here, size)} %)" if here else "nothing"
 
 
 def model_rows(

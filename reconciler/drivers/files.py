@@ -109,7 +109,7 @@ class ModelFiles:
         seen = os.statvfs(there)
         return ObservedDisk(
             there.stat().st_dev,
-            str(folder.parent),
+            str(folder.resolve().parent if folder.is_symlink() else folder.parent),
             seen.f_bavail * seen.f_frsize,
             seen.f_blocks * seen.f_frsize,
         )

@@ -132,7 +132,8 @@ class StateFolder:
             if time.monotonic() >= deadline:
                 raise LockHeldError(
                     f"another run is at work on this root: {_holder(path) or 'it has just ended'}",
-                    hint="wait for it to end, or look at `llm-reconcile status`",
+                    hint="wait for it to end (`llm-reconcile status` shows what runs), or end it "
+                    "by Ctrl-C: what it has downloaded is kept",
                 )
             time.sleep(0.05)
         try:

@@ -90,6 +90,13 @@ def test_all_downloads_share_the_last_line() -> None:
     assert total.endswith("6.0 MiB/s     10 s")
 
 
+def test_a_download_that_ended_counts_as_bytes_and_not_as_speed() -> None:
+    pair = [moving(FileProgress(name, 60 * MIB, 60 * MIB, 60 * MIB)) for name in ("a", "b")]
+    assert "12.0 MiB/s" in bars(pair, 79)[-1]
+    pair[0].end()
+    assert "120.0/120.0 MiB     6.0 MiB/s" in bars(pair, 79)[-1]
+
+
 def test_before_the_first_byte_there_is_a_line() -> None:
     one = Transfer()
     one.tell((FileProgress("a", 0, MIB),), 0.0)

@@ -270,5 +270,6 @@ def test_a_repository_may_lie_on_another_disk(tmp_path: Path) -> None:
     assert elsewhere.stat().st_dev != tmp_path.stat().st_dev
     (tmp_path / "models--org--far").symlink_to(elsewhere)
     files = ModelFiles(str(tmp_path), str(tmp_path), Hub(str(tmp_path), ()))
-    assert files.disk(by_hub("org/far")).device == elsewhere.stat().st_dev
-    assert files.disk(by_hub("org/near")).device == tmp_path.stat().st_dev
+    far, near = files.disk(by_hub("org/far")), files.disk(by_hub("org/near"))
+    assert (far.device, far.folder) == (elsewhere.stat().st_dev, str(elsewhere.parent))
+    assert (near.device, near.folder) == (tmp_path.stat().st_dev, str(tmp_path))
