@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, Gateway, Model
+from reconciler.core.engine import COMPANION_FIELDS, COMPANION_NAMES, flag_name
 from reconciler.core.findings import Findings
 from reconciler.core.marks import walk
 from reconciler.core.words import ModelState, Rollout
+from reconciler.core.written import FLAG_ZONES
 from reconciler.core.yaml12 import Entry, ScalarNode, shown
 from reconciler.errors import Position
 
@@ -61,6 +63,7 @@ def check_models(
     _check_replica_names(models, names, f)
     for read in models:
         _check_quants(read, f)
+        _check_companions(read, f)
         if gateway is None and read.model.state is ModelState.RUNNING and read.model.replicas:
             _check_bare(read, f)
 
@@ -120,6 +123,17 @@ def _check_quants(read: ReadModel, findings: Findings) -> None:
     quant, catalogue = read.model.quant, read.model.quants
     if quant is not None and catalogue and quant not in catalogue:
         findings.warn(read.at("quant"), f"the quant `{shown(quant)}` is not among the `quants`")
+
+
+def _check_companions(read: ReadModel, findings: Findings) -> None:
+    """A file that `source` names is not named by a flag too."""
+    source = read.model.source
+    for flag, wanted in (("mmproj", source.mmproj), ("model-draft", source.draft)):
+        for section in FLAG_ZONES if wanted else ():
+            for key in getattr(read.model, section):
+                if flag_name(key) in COMPANION_NAMES[flag]:
+                    summary = f"`{key}` is the file that `{COMPANION_FIELDS[flag]}` names already"
+                    findings.error(read.at(section, key), summary, "keep one of them")
 
 
 def _check_bare(read: ReadModel, findings: Findings) -> None:

@@ -120,6 +120,13 @@ def parse_label(value: str) -> str:
     return value
 
 
+def parse_mmproj(value: object) -> bool | str:
+    """Check `mmproj`: whether there is to be one, or which."""
+    if isinstance(value, bool | str):
+        return value if isinstance(value, bool) else parse_label(value)
+    raise ValueError("expected true, false, or a file or quant of the repository")
+
+
 def parse_repo(value: str) -> str:
     """Check a hub repository, `org/name`."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", value, re.ASCII) or ".." in value:
@@ -201,6 +208,11 @@ _ENV_SCHEMA: JsonDict = {"type": ["string", "number", "boolean"]}
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_TIME_SCHEMA)]
 Period = Annotated[
     float, Field(gt=0), BeforeValidator(parse_duration), WithJsonSchema(_TIME_SCHEMA)
+]
+Projector = Annotated[
+    bool | str,
+    BeforeValidator(parse_mmproj),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string"}]}),
 ]
 Startup = Annotated[float | None, BeforeValidator(parse_startup), WithJsonSchema(_STARTUP_SCHEMA)]
 Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
@@ -290,6 +302,10 @@ class Source(_Base):
     """A hub repository, `org/name`; needs `quant`."""
     revision: Label = Field("main", json_schema_extra=RESTART)
     """A branch, tag or commit of the repository."""
+    mmproj: Projector = Field(default=False, json_schema_extra=RESTART)
+    """The repository's projector, for images and sound: true, or its file or quant."""
+    draft: Label | None = Field(None, json_schema_extra=RESTART)
+    """The repository's draft model, for speculative decoding: its file or quant."""
     path: FilePath | None = Field(None, json_schema_extra=RESTART)
     """A GGUF file; of several shards the first."""
     sha256: Sha256 | None = Field(None, json_schema_extra=RESTART)
@@ -301,6 +317,10 @@ class Source(_Base):
             raise ValueError("give exactly one of `repo` and `path`")
         if self.repo is not None and self.sha256 is not None:
             raise ValueError("`sha256` goes with `path`; the hub names the hashes of a `repo`")
+        if self.repo is None and (self.mmproj or self.draft):
+            raise ValueError(
+                "`mmproj` and `draft` go with `repo`; beside a `path`, name their files in `args`"
+            )
         return self
 
 

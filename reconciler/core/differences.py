@@ -11,16 +11,23 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from reconciler.core.desired import Model
-from reconciler.core.engine import Flag, LaunchSpec, flag_name, masked, user_flags_of
+from reconciler.core.engine import (
+    COMPANION_FIELDS,
+    Flag,
+    LaunchSpec,
+    flag_name,
+    masked,
+    user_flags_of,
+)
 from reconciler.core.observed import ObservedServer
 from reconciler.core.outline import KeyOutline, Outline, stuck_addresses
 from reconciler.core.plan import Detail
 from reconciler.core.resolve import tcp_port
 
 
-def creation(model: Model, spec: LaunchSpec, path: str) -> tuple[Detail, ...]:
-    """The fields of a server that is to be started."""
-    shown = {"engine": spec.engine, "model": path}
+def creation(model: Model, spec: LaunchSpec, given: Mapping[str, str]) -> tuple[Detail, ...]:
+    """The fields of a server that is to be started; `given` are its files by flag."""
+    shown = {"engine": spec.engine, **_files(given)}
     if model.port is not None:
         shown["port"] = str(model.port)
     shown |= dict(_entry(model, flag) for flag in spec.flags)
@@ -29,13 +36,13 @@ def creation(model: Model, spec: LaunchSpec, path: str) -> tuple[Detail, ...]:
 
 
 def replacement(
-    server: ObservedServer, model: Model, spec: LaunchSpec, path: str
+    server: ObservedServer, model: Model, spec: LaunchSpec, given: Mapping[str, str]
 ) -> tuple[Detail, ...]:
     """The fields that force a restart."""
     before = _fields_of(server, model)
     after = dict(_entry(model, flag) for flag in spec.flags)
     after |= {f"env.{name}": value for name, value in spec.env}
-    after |= {"model": path, "listen": spec.listen}
+    after |= {**_files(given), "listen": spec.listen}
     details = [
         Detail(
             field,
@@ -58,6 +65,10 @@ def _fields_of(server: ObservedServer, model: Model) -> dict[str, str]:
     return fields if path is None else fields | {"model": path}
 
 
+def _files(given: Mapping[str, str]) -> dict[str, str]:
+    return {COMPANION_FIELDS.get(flag, flag): path for flag, path in given.items()}
+
+
 def _shown(field: str, value: str | None) -> str | None:
     if value is None or not field.startswith("env."):
         return value
@@ -72,6 +83,8 @@ def _entry(model: Model, flag: Flag) -> tuple[str, str]:
                 return f"{section}.{key}", str(flag)
             if f"no-{flag_name(key)}" == flag.name and not flag.values:
                 return f"{section}.{key}", "false"
+    if flag.name in COMPANION_FIELDS:
+        return COMPANION_FIELDS[flag.name], str(flag)
     # A flag that was taken out of the file: `params` is where most of them live.
     return f"params.{flag.name.replace('-', '_')}", str(flag)
 

@@ -24,6 +24,13 @@ OWNED_FLAGS: Mapping[str, str] = {
         ("model-url", "mu", "hf-repo", "hf", "hfr", "hf-file", "hff", "docker-repo", "dr"),
         "use the model's `source`: only there is it fetched and verified",
     ),
+    **dict.fromkeys(
+        ("mmproj-url", "mmu"), "use `source.mmproj`: only there is it fetched and verified"
+    ),
+    **dict.fromkeys(
+        ("spec-draft-hf", "hfd", "hfrd", "hf-repo-draft"),
+        "use `source.draft`: only there is it fetched and verified",
+    ),
     **dict.fromkeys(("alias", "a"), "use the model's name and `aliases`"),
     **dict.fromkeys(("metrics", "slots", "no-slots"), "the reconciler needs them as they are"),
     **dict.fromkeys(
@@ -38,6 +45,14 @@ OWNED_FLAGS: Mapping[str, str] = {
     "sse-ping-interval": "the reconciler sets it so that a stop is not held up by an open stream",
 }
 """llama-server flags that belong to us -> what to use instead."""
+
+COMPANION_FIELDS: Mapping[str, str] = {"mmproj": "source.mmproj", "model-draft": "source.draft"}
+"""Flags with which an engine is given further files -> the field that wants them."""
+COMPANION_NAMES: Mapping[str, tuple[str, ...]] = {
+    "mmproj": ("mmproj", "mm"),
+    "model-draft": ("model-draft", "md", "spec-draft-model"),
+}
+"""All names that llama-server has for them."""
 
 LABEL_ROOT = "LLM_RECONCILE_ROOT"
 LABEL_INSTANCE = "LLM_RECONCILE_INSTANCE"
@@ -174,14 +189,18 @@ def user_argv(flags: Sequence[Flag], known: Mapping[str, str]) -> list[str]:
     return argv
 
 
-def owned_argv(model: ModelName, path: str, address: str, known: Mapping[str, str]) -> list[str]:
-    """The flags that are ours, as far as this engine knows them.
+def owned_argv(
+    model: ModelName, given: Mapping[str, str], address: str, known: Mapping[str, str]
+) -> list[str]:
+    """The flags that are ours, as far as this engine knows them; `given` are its files by flag.
 
     FACTS for each: metrics and slots are how requests in flight are counted; a short ping ends a
     stream soon after TERM; without cors-origins any web page could use the server; the UI would
     bypass the gateway's page.
     """
-    argv = ["--model", path, "--alias", model]
+    argv = ["--model", given["model"], "--alias", model]
+    for flag in sorted(given.keys() - {"model"}):
+        argv += [f"--{flag}", given[flag]]
     if address.startswith("unix:"):
         argv += ["--host", address.removeprefix("unix:")]
     else:

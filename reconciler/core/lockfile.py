@@ -74,8 +74,8 @@ class Pin:
     def covers(self, model: Model) -> bool:
         """Whether it answers what the desired file asks for."""
         source = model.source
-        asked = (source.repo, source.revision, model.quant)
-        return asked == (self.repo, self.revision, self.quant)
+        asked = (source.repo, source.revision, model.quant, source.mmproj, source.draft or "")
+        return asked == (self.repo, self.revision, self.quant, self.mmproj, self.draft)
 
     def holds_commit(self, model: Model) -> bool:
         """Whether what it lacks is to be found at its commit."""

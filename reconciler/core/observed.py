@@ -147,10 +147,19 @@ class ObservedFiles:
     files: tuple[ObservedFile, ...] = ()
     commit: str = ""
     reason: str = ""
+    companions: Mapping[str, str] = field(default_factory=dict)
+    """Files that an engine is given besides: the flag, without dashes -> the path."""
+    quants: Mapping[str, int] = field(default_factory=dict)
+    """All quants of the repository with their bytes, where the hub was asked."""
     pin: Pin | None = None
     """What the lock file should say of the model; None where nothing can be said (now)."""
     held_bytes: int = 0
     """Room on disk that earlier downloads took for bytes that are still to come."""
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """The files that an engine is given: the flag, without dashes -> the path."""
+        return {"model": self.path, **self.companions}
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reconciler.core.capacity import disk_obstacle, memory_obstacle
 from reconciler.core.cases import Case
 from reconciler.core.desired import DesiredState, Model
-from reconciler.core.engine import flag_name, to_flag
+from reconciler.core.engine import COMPANION_FIELDS, flag_name, to_flag
 from reconciler.core.engine_help import FlagProblem, check_flags
 from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.resolve import Instance, tcp_port
@@ -93,8 +93,19 @@ def obstacles(wanted: Instance, scene: Scene) -> tuple[str, ...]:
     if engine.kind:
         problems = check_flags(wanted.spec.flags, engine)
         found += [_flag_obstacle(wanted, one, scene.marks) for one in problems]
+        found += _companion_obstacles(wanted, scene.observed)
     found.append(port_obstacle(wanted, scene.observed))
     return tuple(reason for reason in found if reason)
+
+
+def _companion_obstacles(wanted: Instance, observed: ObservedState) -> list[str]:
+    """Files that it is to be given, and the engine has no flag for."""
+    files = observed.files.get(wanted.model_name)
+    return [
+        f"the engine knows no --{flag}, which `{COMPANION_FIELDS[flag]}` needs"
+        for flag in sorted(files.companions if files else ())
+        if flag not in observed.engine.flags
+    ]
 
 
 def file_obstacles(name: ModelName, scene: Scene) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from reconciler.core import differences
 from reconciler.core.capacity import memory_warnings
 from reconciler.core.cases import Case, make_cases
+from reconciler.core.catalogue import catalogue_warnings
 from reconciler.core.decide import Decision
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.draft import Draft
@@ -90,6 +91,7 @@ def make_plan(
         *lost_roots(observed),
         *open_to_all(desired, changes),
         *_scope_warnings(desired, observed),
+        *catalogue_warnings(desired, observed, scene.marks),
         *_memory_warnings(cases, blocked, observed),
     )
     return Plan(site.desired, changes, tuple(draft.steps), warnings)
@@ -270,12 +272,12 @@ def _plan_start(
         needs.add(draft.fetches[case.model_name])
     last_exit = observed.last_exit(case.name)
     reason = f"exited: {last_exit.reason}" if last_exit else "not running"
-    details = differences.creation(wanted.model, wanted.spec, files.path)
+    details = differences.creation(wanted.model, wanted.spec, files.given)
     action = Action.CREATE
     if keep:
         action = Action.SURGE if case.surges else Action.REPLACE
         reason = "its launch changed"
-        details = differences.replacement(keep, wanted.model, wanted.spec, files.path)
+        details = differences.replacement(keep, wanted.model, wanted.spec, files.given)
         if keep.phase is Phase.STOPPING:
             reason, details = "it is stopping, or has lost its socket", ()
         elif keep.spec == wanted.spec.hash:
@@ -305,7 +307,7 @@ def _launch(wanted: Instance, site: Site, observed: ObservedState, slot: str) ->
     files, engine = observed.files[wanted.model_name], observed.engine
     socket = wanted.address == "socket"
     address = f"unix:{site.socket(wanted.name, slot)}" if socket else wanted.address
-    argv = owned_argv(wanted.model_name, files.path, address, engine.flags)
+    argv = owned_argv(wanted.model_name, files.given, address, engine.flags)
     return Launch(
         instance=wanted.name,
         spec=wanted.spec,

@@ -8,6 +8,7 @@ The hub's own client is imported late: an offline plan of what is here must not 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.present import human_bytes
-from reconciler.core.resolve import QuantError, pick_files
+from reconciler.core.quants import QuantError, choose, quant_sizes
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
@@ -95,13 +96,24 @@ class Hub:
         return replace(found, pin=replace(found.pin, facts=pin.facts))
 
     def _asked(self, model: Model, revision: str) -> ObservedFiles:
+        repo = model.source.repo or ""
         try:
-            return self._pinned(self._ask(model, revision))
+            commit, files = self._listing(repo, revision)
+            found = self._pinned(_pin(model, commit, files))
         except HubError as error:
             status = FileStatus.UNKNOWN if error.retryable else FileStatus.BAD
             return ObservedFiles(status, reason=f"{error.message}: {error.hint}")
         except QuantError as error:
-            return ObservedFiles(FileStatus.BAD, reason=f"{model.source.repo}: {error}")
+            return ObservedFiles(FileStatus.BAD, reason=f"{repo}: {error}")
+        return replace(found, quants=quant_sizes(_sizes(files)))
+
+    def _listing(self, repo: str, revision: str) -> tuple[str, Mapping[str, LockedFile]]:
+        if self._is_offline:
+            raise HubError(
+                f"hub repository {repo} is not asked, because of --offline",
+                hint="what is in the lock file and on disk needs no hub; for this, leave it out",
+            )
+        return self._client().listing(repo, revision)
 
     def _pinned(self, pin: Pin) -> ObservedFiles:
         """How the files of a pin stand: all in one cache, or to be fetched into the store."""
@@ -124,32 +136,22 @@ class Hub:
 
     def _here(self, model: Model, revision: str) -> ObservedFiles | None:
         """What any tool fetched: the files, and the pin that they make."""
-        repo, quant = model.source.repo or "", model.quant or ""
+        repo = model.source.repo or ""
         for cache in self._caches:
             commit = commit_of(cache, repo, revision)
+            if not commit:
+                continue
             folder = snapshot(cache, repo, commit)
+            here = {one: observed_file(folder / one, one) for one in names_in(folder)}
+            locked = {name: LockedFile(name, file.size) for name, file in here.items()}
             try:
-                names = pick_files(names_in(folder), quant) if commit else ()
+                pin = _pin(model, commit, locked)
             except QuantError:
                 continue
-            if names:
-                files = tuple(observed_file(folder / name, name) for name in names)
-                locked = tuple(LockedFile(file.name, file.size) for file in files)
-                pin = Pin(repo, model.source.revision, quant, commit, locked)
-                found = _seen(FileStatus.PRESENT, folder, pin, files)
-                return replace(found, pin=local_pin(pin, folder))
+            files = tuple(here[file.name] for file in pin.files)
+            found = _seen(FileStatus.PRESENT, folder, pin, files)
+            return replace(found, pin=local_pin(pin, folder))
         return None
-
-    def _ask(self, model: Model, revision: str) -> Pin:
-        repo, quant = model.source.repo or "", model.quant or ""
-        if self._is_offline:
-            raise HubError(
-                f"hub repository {repo} is not asked, because of --offline",
-                hint="what is in the lock file and on disk needs no hub; for this, leave it out",
-            )
-        commit, files = self._client().listing(repo, revision)
-        names = pick_files(files, quant)
-        return Pin(repo, model.source.revision, quant, commit, tuple(files[one] for one in names))
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         """Note the commit as the revision's, as the hub does, and download the missing files."""
@@ -216,19 +218,46 @@ class Hub:
         return HubClient(self._endpoint, self._token)
 
 
+def _pin(model: Model, commit: str, files: Mapping[str, LockedFile]) -> Pin:
+    """The pin of a model at a commit that has these files."""
+    source = model.source
+    chosen = choose(_sizes(files), model)
+    return Pin(
+        repo=source.repo or "",
+        revision=source.revision,
+        quant=model.quant or "",
+        commit=commit,
+        files=tuple(replace(files[name], role=role) for name, role in chosen),
+        mmproj=source.mmproj,
+        draft=source.draft or "",
+    )
+
+
+def _sizes(files: Mapping[str, LockedFile]) -> dict[str, int]:
+    return {name: file.size for name, file in files.items()}
+
+
 def _stays_inside(name: str) -> bool:
     return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+_FLAGS = {FileRole.MMPROJ: "mmproj", FileRole.DRAFT: "model-draft"}
+"""How an engine is given the files that are no weights."""
 
 
 def _seen(
     status: FileStatus, folder: Path, pin: Pin, files: tuple[ObservedFile, ...]
 ) -> ObservedFiles:
     first = pin.files[0].name
+    # Of a draft in shards the first is given; `dict` keeps the last of a key.
+    others = {_FLAGS[one.role]: one.name for one in reversed(pin.files) if one.role in _FLAGS}
+    also = "".join(f"+{flag}={name}" for flag, name in sorted(others.items()))
     return ObservedFiles(
         status,
         path=str(folder / first),
-        spec_id=f"{pin.repo}@{pin.commit}/{first}",
+        spec_id=f"{pin.repo}@{pin.commit}/{first}{also}",
         files=files,
         commit=pin.commit,
+        companions={flag: str(folder / name) for flag, name in others.items()},
         pin=pin,
     )

@@ -14,7 +14,7 @@ from reconciler.core.plan import Detail
 
 def created(state: DesiredState) -> list[tuple[str, str | None]]:
     one = instances(state)["a"]
-    details = differences.creation(one.model, one.spec, files_of(one.model).path)
+    details = differences.creation(one.model, one.spec, files_of(one.model).given)
     assert all(detail.before is None and not detail.forces_restart for detail in details)
     return [(detail.path, detail.after) for detail in details]
 
@@ -22,7 +22,7 @@ def created(state: DesiredState) -> list[tuple[str, str | None]]:
 def changed(before: DesiredState, after: DesiredState, **live: Any) -> list[Detail]:
     one = instances(after)["a"]
     old = server(before, "a", **live)
-    details = differences.replacement(old, one.model, one.spec, files_of(one.model).path)
+    details = differences.replacement(old, one.model, one.spec, files_of(one.model).given)
     assert all(detail.forces_restart for detail in details)
     return list(details)
 
@@ -108,3 +108,23 @@ def test_a_gateway_shows_the_models_that_are_reached_in_another_way() -> None:
     )
     # An older version kept no models: what they were is not known.
     assert differences.configuration(Outline(), after)[1] == ()
+
+
+def test_further_files_are_shown_by_the_field_that_wants_them() -> None:
+    state = desired({"a": {"source": {"repo": "org/x", "draft": "Q8"}, "quant": "Q4"}})
+    one = instances(state)["a"]
+    given = {"model": "/m", "mmproj": "/p", "model-draft": "/d"}
+    details = differences.creation(one.model, one.spec, given)
+    assert [(detail.path, detail.after) for detail in details[1:]] == [
+        ("model", "/m"),
+        ("source.mmproj", "/p"),
+        ("source.draft", "/d"),
+    ]
+    argv = ("--model", "/m", "--alias", "a", "--mmproj", "/old", "--model-draft", "/d")
+    old = server(state, "a", argv=argv)
+    found = differences.replacement(old, one.model, one.spec, given)
+    assert found == (forced("source.mmproj", "/old", "/p"),)
+    assert differences.replacement(old, one.model, one.spec, {"model": "/m"}) == (
+        forced("source.draft", "/d", None),
+        forced("source.mmproj", "/old", None),
+    )

@@ -143,14 +143,22 @@ def test_our_own_flags() -> None:
     everything = dict.fromkeys(
         ("metrics", "slots", "no-ui", "cors-origins", "sse-ping-interval"), "--x"
     )
-    assert owned_argv(A, "/m.gguf", "unix:/s/a.sock", everything) == [
+    assert owned_argv(A, {"model": "/m.gguf"}, "unix:/s/a.sock", everything) == [
         *("--model", "/m.gguf", "--alias", "a", "--host", "/s/a.sock"),
         *("--metrics", "--slots", "--no-ui"),
         *("--cors-origins", "localhost", "--sse-ping-interval", "2"),
     ]
-    assert owned_argv(A, "/m.gguf", "127.0.0.1:8001", {"slots": "--slots"}) == [
+    assert owned_argv(A, {"model": "/m.gguf"}, "127.0.0.1:8001", {"slots": "--slots"}) == [
         *("--model", "/m.gguf", "--alias", "a", "--host", "127.0.0.1", "--port", "8001"),
         "--slots",
+    ]
+
+
+def test_all_files_are_given() -> None:
+    given = {"model": "/m.gguf", "model-draft": "/d.gguf", "mmproj": "/p.gguf"}
+    assert owned_argv(A, given, "unix:/s/a.sock", {}) == [
+        *("--model", "/m.gguf", "--alias", "a"),
+        *("--mmproj", "/p.gguf", "--model-draft", "/d.gguf", "--host", "/s/a.sock"),
     ]
 
 
@@ -165,7 +173,10 @@ FLAGS = st.lists(
 def test_what_the_user_gave_can_be_read_back(flags: list[Flag], bare: bool, address: str) -> None:
     given_flags = sorted([*flags, Flag("verbose")] if bare else flags)
     known = dict.fromkeys(("metrics", "slots", "no-ui", "cors-origins", "sse-ping-interval"), "--x")
-    argv = [*owned_argv(A, "/m.gguf", address, known), *user_argv(given_flags, {"c": "-c"})]
+    argv = [
+        *owned_argv(A, {"model": "/m.gguf"}, address, known),
+        *user_argv(given_flags, {"c": "-c"}),
+    ]
     assert user_flags_of(argv) == tuple(given_flags)
 
 

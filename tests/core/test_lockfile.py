@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from builders import desired
@@ -188,6 +189,18 @@ def test_what_a_pin_covers() -> None:
     )
     pin = Pin("org/x", "main", "UD-Q4", COMMIT, (WEIGHTS,))
     assert [pin.covers(one) for one in state.models.values()] == [True, False, False]
+    more = desired(
+        {
+            "sees": {"source": {**source, "mmproj": True}, "quant": "UD-Q4"},
+            "guesses": {"source": {**source, "draft": "Q8"}, "quant": "UD-Q4"},
+        }
+    )
+    assert [pin.covers(one) for one in more.models.values()] == [False, False]
+    both = [replace(pin, mmproj=True), replace(pin, draft="Q8")]
+    assert [pin.covers(one) for pin, one in zip(both, more.models.values(), strict=True)] == [
+        True,
+        True,
+    ]
     assert [pin.holds_commit(one) for one in state.models.values()] == [True, True, False]
     assert PIN.size == 128
     assert [file.digest for file in PIN.files] == [SHA, COMMIT]

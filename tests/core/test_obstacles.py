@@ -20,6 +20,7 @@ from reconciler.core.observed import (
 )
 from reconciler.core.obstacles import Marks
 from reconciler.core.planner import make_plan
+from reconciler.core.words import ModelName
 from reconciler.errors import Position
 
 
@@ -94,6 +95,18 @@ def test_the_nearest_flag_in_the_spelling_of_its_section(
     assert blocked(state, seen) == {
         "instance.a": f"the engine (embedded) does not know the flag {said}"
     }
+
+
+def test_files_that_the_engine_has_no_flag_for() -> None:
+    state = desired({"a": {"source": {"repo": "org/x", "mmproj": True}, "quant": "Q4"}})
+    files = replace(files_of(state.models["a"]), companions={"mmproj": "/m", "model-draft": "/d"})
+    seen = observed(state, files={ModelName("a"): files})
+    assert blocked(state, seen) == {
+        "instance.a": "the engine knows no --mmproj, which `source.mmproj` needs; "
+        "the engine knows no --model-draft, which `source.draft` needs"
+    }
+    flags = {**ENGINE.flags, "mmproj": "--mmproj", "model-draft": "--model-draft"}
+    assert blocked(state, replace(seen, engine=replace(ENGINE, flags=flags))) == {}
 
 
 def test_a_value_that_the_engine_would_refuse_is_shown_where_it_stands() -> None:

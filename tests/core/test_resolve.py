@@ -1,4 +1,4 @@
-"""From models to instances, and from a quant to its files."""
+"""From models to instances."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import pytest
 from builders import all_files, desired
 
 from reconciler.core.resolve import (
-    QuantError,
     instance_name,
     instance_names,
     model_of,
-    pick_files,
     resolve,
     tcp_port,
 )
@@ -47,69 +45,3 @@ def test_a_name_leads_back_to_its_model(replica: int) -> None:
 )
 def test_ports(address: str, port: int | None) -> None:
     assert tcp_port(address) == port
-
-
-GLM = [
-    "README.md",
-    "UD-IQ2_XXS/GLM-5-UD-IQ2_XXS-00002-of-00002.gguf",
-    "UD-IQ2_XXS/GLM-5-UD-IQ2_XXS-00001-of-00002.gguf",
-    "UD-TQ1_0/GLM-5-UD-TQ1_0-00001-of-00001.gguf",
-    "mmproj-F16.gguf",
-]
-NONE = "no file for quant"
-SMALL = ["x-Q4_K_M.gguf", "x.Q8_0.gguf", "x-UD-Q4_K_XL.gguf", "BF16.gguf", "other.gguf"]
-
-
-@pytest.mark.parametrize(
-    ("names", "quant", "files"),
-    [
-        (GLM, "UD-IQ2_XXS", GLM[2:0:-1]),
-        (GLM, "ud-iq2_xxs", GLM[2:0:-1]),
-        (GLM, "UD-TQ1_0", [GLM[3]]),
-        (SMALL, "Q4_K_M", [SMALL[0]]),
-        (SMALL, "q8_0", [SMALL[1]]),
-        (SMALL, "Q4_K_XL", [SMALL[2]]),
-        (SMALL, "BF16", [SMALL[3]]),
-        (["Q4/a.GGUF"], "Q4", ["Q4/a.GGUF"]),
-        (["deep/Q4/a.gguf"], "Q4", ["deep/Q4/a.gguf"]),
-        (["x-IQ2_XXS.gguf", "x-UD-IQ2_XXS.gguf"], "IQ2_XXS", ["x-IQ2_XXS.gguf"]),
-        (["x-IQ2_XXS.gguf", "x-UD-IQ2_XXS.gguf"], "UD-IQ2_XXS", ["x-UD-IQ2_XXS.gguf"]),
-    ],
-)
-def test_a_quant_picks_its_files(names: list[str], quant: str, files: list[str]) -> None:
-    assert pick_files(names, quant) == tuple(files)
-    assert pick_files(reversed(names), quant) == tuple(files)
-
-
-@pytest.mark.parametrize(
-    ("names", "quant", "said"),
-    [
-        (
-            SMALL,
-            "Q2_K",
-            f"{NONE} Q2_K; the repository has: BF16.gguf, Q4_K_M, Q8_0, UD-Q4_K_XL, other.gguf",
-        ),
-        (GLM, "Q2_K", f"{NONE} Q2_K; the repository has: UD-IQ2_XXS, UD-TQ1_0"),
-        (
-            ["mmproj-F16.gguf", "a.bin"],
-            "F16",
-            f"{NONE} F16; the repository has: no GGUF file",
-        ),
-        (["a-Q4.gguf", "b-Q4.gguf"], "Q4", "quant Q4 fits several files: a-Q4.gguf, b-Q4.gguf"),
-        (
-            ["Q4/a.gguf", "Q4/b-00001-of-00002.gguf", "Q4/b-00002-of-00002.gguf"],
-            "Q4",
-            "quant Q4 fits several files: Q4/a.gguf, Q4/b-00001-of-00002.gguf",
-        ),
-        (
-            ["a-Q4-00001-of-00002.gguf", "a-Q4-00001-of-00003.gguf"],
-            "Q4",
-            "quant Q4 fits several files: a-Q4-00001-of-00002.gguf, a-Q4-00001-of-00003.gguf",
-        ),
-        (GLM[:2], "UD-IQ2_XXS", "quant UD-IQ2_XXS has 1 of its 2 shards"),
-    ],
-)
-def test_none_or_several_candidates(names: list[str], quant: str, said: str) -> None:
-    with pytest.raises(QuantError) as caught:
-        pick_files(names, quant)
-    assert str(caught.value) == said

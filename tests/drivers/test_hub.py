@@ -96,7 +96,8 @@ def test_an_unknown_quant_names_those_there_are(client: Hub) -> None:
     found = client.inspect(asked(REPO, "main", "Q5_K_M"))
     assert found.status is FileStatus.BAD
     assert found.reason == (
-        "org/Model-GGUF: no file for quant Q5_K_M; the repository has: Q4_K_M, Q8_0, UD-Q2"
+        "org/Model-GGUF: no file for quant Q5_K_M (nearest: Q4_K_M); the repository has: "
+        "Q4_K_M (15 B), Q8_0 (29 B), UD-Q2 (36 B)"
     )
 
 

@@ -13,7 +13,7 @@ from hub_models import asked
 from hub_server import HubServer, hub_server
 from pin_rig import NEVER, Q4, Q8, QUICK, REPO, fetch, gets, pin_of, tiny_weights
 
-from reconciler.core.lockfile import LockedFile, Pin
+from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import FileStatus
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.hub_cache import snapshot
@@ -100,6 +100,41 @@ def test_a_file_that_is_cut_off_is_not_pinned(client: Hub) -> None:
     assert client.inspect(Q4).pin is None
     path.write_bytes(b"")
     assert client.inspect(Q4).pin is None
+
+
+def test_a_projector_and_a_draft_go_with_the_weights(
+    hub: HubServer, client: Hub, weights: dict[str, bytes]
+) -> None:
+    tiny = weights["x-Q4_0.gguf"]
+    more = {"mmproj-F16.gguf": tiny + b"p", "mmproj-F32.gguf": tiny, "x-draft-Q8_0.gguf": tiny}
+    hub.repos[REPO].commit({**weights, **more})
+    model = asked(REPO, "main", "Q4_0", mmproj=True, draft="Q8_0")
+    missing = client.inspect(model)
+    assert [(file.name, file.role) for file in pin_of(missing).files] == [
+        ("x-Q4_0.gguf", FileRole.WEIGHTS),
+        ("mmproj-F16.gguf", FileRole.MMPROJ),
+        ("x-draft-Q8_0.gguf", FileRole.DRAFT),
+    ]
+    assert missing.spec_id.endswith(
+        "/x-Q4_0.gguf+mmproj=mmproj-F16.gguf+model-draft=x-draft-Q8_0.gguf"
+    )
+    fetch(client, missing)
+    found = client.inspect(model)
+    assert found.status is FileStatus.PRESENT
+    assert replace(pin_of(found), facts=None) == missing.pin
+    assert Path(found.companions["mmproj"]).read_bytes() == tiny + b"p"
+    assert Path(found.companions["model-draft"]).name == "x-draft-Q8_0.gguf"
+    plain = client.inspect(Q4)
+    assert plain.companions == {}
+    assert plain.spec_id == f"{REPO}@{plain.commit}/x-Q4_0.gguf"
+    assert client.inspect(model, plain.pin).pin == found.pin
+
+
+def test_the_hub_says_how_large_all_quants_are(client: Hub, weights: dict[str, bytes]) -> None:
+    shards = sum(len(content) for name, content in weights.items() if "Q8_0" in name)
+    found = client.inspect(Q4)
+    assert found.quants == {"Q4_0": len(weights["x-Q4_0.gguf"]), "Q8_0": shards}
+    assert client.inspect(Q4, found.pin).quants == {}
 
 
 # ---- kept

@@ -227,3 +227,30 @@ def test_offline_asks_nobody_and_says_what_that_costs(
     assert hub.requests == []
     fakes.apply()
     assert fakes.plan("--offline").out.startswith(NOTHING)
+
+
+def test_a_projector_and_a_draft_are_fetched_and_given(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model()})
+    fakes.apply()
+    before = fakes.pids()
+    tiny = weights["tiny-Q4_0.gguf"]
+    hub.add(REPO, {**weights, "mmproj-F16.gguf": tiny + bytes(9), "tiny-draft-Q2_K.gguf": tiny})
+    fakes.lock.unlink()
+    source = {"repo": REPO, "mmproj": True, "draft": "Q2_K"}
+    fakes.write({"a": {"source": source, "quant": "Q4_0", "quants": {"Q4_0": "1GB"}}})
+    plan = fakes.plan()
+    assert "source.mmproj: (none) -> " in plan.out
+    assert ": `a`: Q4_0 is said to have 1000MB in `quants`; it has 0MB." in plan.out
+    fakes.apply()
+    assert fakes.pids() != before
+    argv = fakes.run("status", "--argv").out
+    for flag, name in (("--mmproj", "mmproj-F16.gguf"), ("--model-draft", "tiny-draft-Q2_K.gguf")):
+        path = Path(argv.split(f"{flag} ")[1].split()[0])
+        assert path.name == name
+        assert path.read_bytes()[: len(tiny)] == tiny
+    text = fakes.lock.read_text()
+    assert "    mmproj: true\n    draft: Q2_K\n" in text
+    assert "        role: mmproj\n" in text
+    assert fakes.plan().out.startswith(NOTHING)

@@ -297,7 +297,7 @@ def test_left_over_socket_ends_the_start(start: Start) -> None:
 
 def test_help_names_what_the_reconciler_gives(engine: EngineProgram) -> None:
     flags = parse_help(help_of(engine)).flags
-    ours = owned_argv(ModelName("m"), "/m.gguf", "127.0.0.1:1", flags)
+    ours = owned_argv(ModelName("m"), {"model": "/m.gguf"}, "127.0.0.1:1", flags)
     assert {word for word in ours if word.startswith("--")} == {
         *("--model", "--alias", "--host", "--port", "--metrics", "--slots", "--no-ui"),
         *("--cors-origins", "--sse-ping-interval"),
