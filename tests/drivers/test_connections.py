@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Certificate, make_certificate
 
 from reconciler.drivers.fetch.connections import BLOCK, MOST_KEPT, Answer, Connections
 from reconciler.drivers.fetch.order import Limits
@@ -29,9 +32,18 @@ class Host:
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     connections: set[tuple[str, int]] = field(default_factory=set)
     elsewhere: str = ""
+    tunnels_to: int = 0
+    """The port that everybody gets who asks for a tunnel."""
 
     def url(self, path: str, name: str = "127.0.0.1") -> str:
         return f"http://{name}:{self.port}{path}"
+
+
+def relay(source: socket.socket, to: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while part := source.recv(1 << 16):
+            to.sendall(part)
+        to.shutdown(socket.SHUT_WR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -43,7 +55,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_CONNECT(self) -> None:
         self._note()
-        self.send_error(502)
+        if not self.host.tunnels_to:
+            self.send_error(502)
+            return
+        self.send_response(200)
+        self.end_headers()
+        with socket.create_connection(("127.0.0.1", self.host.tunnels_to)) as there:
+            pairs = ((self.connection, there), (there, self.connection))
+            threads = [threading.Thread(target=relay, args=pair, daemon=True) for pair in pairs]
+            for one in threads:
+                one.start()
+            for one in threads:
+                one.join()
+        self.close_connection = True
 
     def do_GET(self) -> None:
         self._note()
@@ -96,9 +120,13 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Host]:
+def running(certificate: Certificate | None = None) -> Iterator[Host]:
     host = Host()
     with _Server(("127.0.0.1", 0), type("_Bound", (_Handler,), {"host": host})) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.cert, certificate.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         host.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
@@ -215,6 +243,38 @@ def test_few_connections_are_kept(connections: Connections, host: Host) -> None:
         for one in (*hosts, *hosts):
             assert body(connections.get(one.url("/x"), {})) == BODY
         assert [len(one.connections) for one in hosts] == [2] * len(hosts)
+
+
+# ---- TLS
+
+
+@pytest.mark.needs("openssl")
+def test_https_from_whom_we_trust(host: Host, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    with running(certificate) as safe, Connections(Limits(), lambda: certificate.trust) as one:
+        for _ in range(2):
+            assert body(one.get(f"https://localhost:{safe.port}/x", SECRET)) == BODY
+        assert len(safe.connections) == 1
+        with (
+            Connections(Limits(), ssl.create_default_context) as other,
+            pytest.raises(ssl.SSLCertVerificationError),
+        ):
+            other.get(f"https://localhost:{safe.port}/x", SECRET)
+        assert len(safe.asked) == 2
+
+
+@pytest.mark.needs("openssl")
+def test_https_through_a_tunnel(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{host.port}")
+    certificate = make_certificate(tmp_path)
+    with running(certificate) as safe, Connections(Limits(), lambda: certificate.trust) as one:
+        host.tunnels_to = safe.port
+        for _ in range(2):
+            assert body(one.get("https://localhost/x", SECRET)) == BODY
+        assert [path for _, path, _ in safe.asked] == ["/x", "/x"]
+        assert [path for _, path, _ in host.asked] == ["localhost:443"]
 
 
 # ---- proxies
