@@ -101,7 +101,8 @@ class Reporter:
 
     def _said(self, event: Progress) -> str:
         if event.files:
-            return self._transfers[event.step.number].sentence
+            with self._lock:
+                return self._transfers[event.step.number].sentence
         return f"{event.text} ({human_seconds(event.seconds)})"
 
     def _live_lines(self, *, at_once: bool) -> None:
@@ -112,16 +113,17 @@ class Reporter:
                 return
             self._drawn_at = now
             running = [one for _, one in sorted(self._running.items())]
-            is_coming = any(one.files for one in running)
-            transfers = [one for _, one in sorted(self._transfers.items())]
+            lines = []
+            if any(one.files for one in running) and self._output.is_live:
+                transfers = [one for _, one in sorted(self._transfers.items())]
+                lines = bars(transfers, self._output.live_width)
         parts = [
             f"{one.step.address}: {one.text} {human_seconds(one.seconds)}"
             for one in running
             if not one.files
         ]
-        lines = ["  " + " · ".join(parts)] if parts else []
-        if is_coming and self._output.is_live:
-            lines = [*bars(transfers, self._output.live_width), *lines]
+        if parts:
+            lines.append("  " + " · ".join(parts))
         if lines:
             self._output.progress(*lines)
 
@@ -147,8 +149,8 @@ class Reporter:
                 is_whole = all(one.done == one.size for one in event.files)
                 if not self._is_due(event, JSON_EVERY_S) and not is_whole:
                     return
-                transfer = self._transfers[event.step.number]
-                values["bytes_per_s"] = round(transfer.speed)
+                with self._lock:
+                    values["bytes_per_s"] = round(self._transfers[event.step.number].speed)
                 values["files"] = [asdict(one) for one in event.files]
             self._output.event(event="progress", **values, text=event.text)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.core.present import human_bytes, human_seconds
 from reconciler.core.text import printable
@@ -72,7 +72,8 @@ class Transfer:
             self._meters.setdefault(file.name, Meter()).add(at, file.came)
 
     def end(self) -> None:
-        """It is through: it counts on as bytes, not as speed."""
+        """All of it is here: it counts on as bytes, not as speed."""
+        self.files = tuple(replace(file, done=file.size) for file in self.files)
         self._meters.clear()
 
     def speed_of(self, file: FileProgress) -> float:
