@@ -99,7 +99,9 @@ class Hub:
         repo = model.source.repo or ""
         try:
             commit, files = self._listing(repo, revision)
-            found = self._pinned(_pin(model, commit, files))
+            pin = _pin(model, commit, files)
+            _check_pin(pin)
+            found = self._pinned(pin)
         except HubError as error:
             status = FileStatus.UNKNOWN if error.retryable else FileStatus.BAD
             return ObservedFiles(status, reason=f"{error.message}: {error.hint}")
@@ -185,12 +187,7 @@ class Hub:
         self, client: HubClient, repo: str, commit: str, file: ObservedFile | LockedFile
     ) -> Order:
         where = f"hub repository {repo}"
-        if not _stays_inside(file.name):
-            raise HubError(
-                f"{where} has a file with a path that leads out: {file.name}",
-                hint="do not use this repository",
-                retryable=False,
-            )
+        _check_name(where, file.name)
         link = snapshot(self._store, repo, commit) / file.name
 
         def locate() -> Remote:
@@ -237,8 +234,41 @@ def _sizes(files: Mapping[str, LockedFile]) -> dict[str, int]:
     return {name: file.size for name, file in files.items()}
 
 
-def _stays_inside(name: str) -> bool:
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
+def _check_name(where: str, name: str) -> None:
+    """A file's name is part of a path here.
+
+    Raises:
+        HubError: it leads out of its repository.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise HubError(
+            f"{where} has a file with a path that leads out: {name}",
+            hint="do not use this repository",
+            retryable=False,
+        )
+
+
+def _check_pin(pin: Pin) -> None:
+    """What is written down must hold for good.
+
+    Raises:
+        HubError: the hub does not say what a file's bytes are, or where it lies.
+    """
+    where = f"hub repository {pin.repo}"
+    for file in pin.files:
+        _check_name(where, file.name)
+        if not file.digest:
+            raise HubError(
+                f"{where}: its hub does not say the size and hash of {file.name}",
+                hint="without them nothing can be verified: use another HF_ENDPOINT",
+                retryable=False,
+            )
+    if not COMMIT.fullmatch(pin.commit):
+        raise HubError(
+            f"{where}: its hub does not say which commit {pin.revision} is",
+            hint="without it nothing can be pinned: use another HF_ENDPOINT",
+            retryable=False,
+        )
 
 
 _FLAGS = {FileRole.MMPROJ: "mmproj", FileRole.DRAFT: "model-draft"}

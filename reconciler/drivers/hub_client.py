@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, errors, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
 from reconciler.core.lockfile import LockedFile
@@ -43,15 +44,8 @@ class HubClient:
         api = HfApi(endpoint=self._endpoint, token=self._token)
         with self.translated(repo):
             info = api.model_info(repo, revision=revision, files_metadata=True, timeout=PATIENCE_S)
-        return info.sha or revision, {
-            one.rfilename: LockedFile(
-                one.rfilename,
-                one.size or 0,
-                sha256=one.lfs.sha256 if one.lfs else "",
-                git_sha1="" if one.lfs else one.blob_id or "",
-            )
-            for one in info.siblings or ()
-        }
+        files = (_locked(one) for one in info.siblings or ())
+        return info.sha or revision, {file.name: file for file in files}
 
     def locate(self, repo: str, name: str, commit: str) -> Remote:
         """Where a file's bytes are, and which they must be.
@@ -79,6 +73,17 @@ class HubClient:
     def translated(self, repo: str) -> AbstractContextManager[None]:
         """Turn what the client raises inside into a `HubError` that says what to do."""
         return _Translated(repo)
+
+
+def _locked(file: RepoSibling) -> LockedFile:
+    """A file of a listing; without a hash where the hub does not say what its bytes are."""
+    sha256 = file.lfs.sha256 if file.lfs else ""
+    git_sha1 = "" if file.lfs else file.blob_id or ""
+    digest = sha256 or git_sha1
+    is_known = file.size is not None and _HASH.fullmatch(digest) and len(digest) in _KINDS
+    if not is_known:
+        return LockedFile(file.rfilename, file.size or 0)
+    return LockedFile(file.rfilename, file.size or 0, sha256=sha256, git_sha1=git_sha1)
 
 
 def _origin(url: str) -> tuple[str, str]:

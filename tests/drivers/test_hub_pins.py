@@ -137,6 +137,25 @@ def test_the_hub_says_how_large_all_quants_are(client: Hub, weights: dict[str, b
     assert client.inspect(Q4, found.pin).quants == {}
 
 
+def test_what_a_hub_does_not_say_is_not_pinned(hub: HubServer, client: Hub) -> None:
+    hub.is_hashed = False
+    found = client.inspect(Q4)
+    assert (found.status, found.pin) == (FileStatus.BAD, None)
+    assert "its hub does not say the size and hash of x-Q4_0.gguf" in found.reason
+    hub.is_hashed = True
+    repo = hub.repos[REPO]
+    repo.commits["no-commit"] = repo.commits[repo.refs["main"]]
+    repo.refs["main"] = "no-commit"
+    assert "its hub does not say which commit main is" in client.inspect(Q4).reason
+
+
+def test_a_name_that_leads_out_is_not_pinned(hub: HubServer, client: Hub) -> None:
+    hub.add(REPO, {"../x-Q4_0.gguf": b"GGUF"})
+    found = client.inspect(Q4)
+    assert (found.status, found.pin) == (FileStatus.BAD, None)
+    assert "a path that leads out: ../x-Q4_0.gguf: do not use this" in found.reason
+
+
 # ---- kept
 
 

@@ -90,9 +90,10 @@ class Moments:
         raise OSError(self._errno, os.strerror(self._errno))
 
     def _plain(self, what: str) -> str:
-        """What an effect is on, alike in each run: no pid, no slot, no generation."""
+        """What an effect is on, alike in each run: no pid, no slot, no generation, no content."""
         for path, name in self._short.items():
             what = what.replace(path, name)
+        what = re.sub(r"\b([0-9a-f]{64}|[0-9a-f]{40})\b", "CONTENT", what)
         what = re.sub(r"(?<= )\d+$", lambda pid: owner(pid[0]), what)
         return re.sub(r"\.[ab]\b", ".slot", re.sub(r"\b[0-9a-f]{12}\b", "GENERATION", what))
 

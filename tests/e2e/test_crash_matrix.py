@@ -14,7 +14,20 @@ from hub_server import hub_server
 from e2e import machine
 from e2e.faults import NIGHT, Fault, Launcher
 from e2e.lab import Lab, engine_of
-from e2e.matrix import EDIT, FETCH, FIRST, HEADLESS, STOP, Broken, Scenario, Walk, around, within
+from e2e.matrix import (
+    EDIT,
+    FETCH,
+    FIRST,
+    HEADLESS,
+    STOP,
+    Broken,
+    Leg,
+    Scenario,
+    Walk,
+    around,
+    unfetched,
+    within,
+)
 
 SCENARIOS = (EDIT, FIRST, STOP, HEADLESS)
 pytestmark = pytest.mark.timeout(7200 if NIGHT else 600)
@@ -60,6 +73,23 @@ def test_killed_around_a_download(fakes: Lab, commands: Launcher, tiny_model: Pa
         hub.add("org/a", {"a-Q4_0.gguf": tiny_model.read_bytes()})
         fakes.variables |= {"HF_ENDPOINT": hub.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
         walk_through(fakes, commands, FETCH)
+
+
+def test_killed_around_an_update(fakes: Lab, commands: Launcher, tiny_model: Path) -> None:
+    """Each time the branch has moved; the same update again completes it."""
+    tiny = tiny_model.read_bytes()
+    with hub_server() as hub:
+        repo = hub.add("org/a", {"a-Q4_0.gguf": tiny})
+        fakes.variables |= {"HF_ENDPOINT": hub.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
+
+        def moved(_lab: Lab, turn: int) -> None:
+            repo.commit({"a-Q4_0.gguf": tiny + bytes(turn)})
+
+        leg = Leg(("update", "-y"), frozenset({"a"}), moved)
+        update = Scenario(
+            "update", leg, leg, setting=unfetched, is_symmetric=True, past_effects=("outside: ",)
+        )
+        walk_through(fakes, commands, update)
 
 
 def test_killed_with_real_servers(short_folder: Path, tiny_model: Path, commands: Launcher) -> None:

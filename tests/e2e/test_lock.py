@@ -117,6 +117,21 @@ def test_what_ran_before_there_was_one_is_pinned_as_it_is(
     assert hub.requests == []
 
 
+def test_what_is_in_the_store_already_is_no_download(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    fakes.write({"a": model()})
+    fakes.apply()
+    [link] = (fakes.root / "models").glob("*/snapshots/*/*.gguf")
+    link.unlink()
+    sent = hub.sent
+    plan = fakes.plan()
+    assert "Download" not in plan.out
+    fakes.apply()
+    assert hub.sent == sent
+    assert fakes.plan().out.startswith(NOTHING)
+
+
 def test_what_leaves_the_file_leaves_the_lock(fakes: Lab, hub: HubServer) -> None:
     fakes.write({"a": model(state="present"), "b": model("Q8_0", state="present")})
     fakes.apply()

@@ -59,6 +59,8 @@ class HubServer:
     faults: list[Fault] = field(default_factory=list)
     is_ranged: bool = True
     """Whether its store knows ranges."""
+    is_hashed: bool = True
+    """Whether its listing says what the bytes of files are."""
     etag: str = ""
     """Stands in the store's ETags, besides the hash."""
     sent: int = 0
@@ -142,7 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         siblings: list[dict[str, Any]] = []
         for path, content in files.items():
             entry = {"rfilename": path, "size": len(content), "blobId": blob_of(content)}
-            if path.endswith(".gguf"):
+            if not self.hub.is_hashed:
+                del entry["blobId"]
+            elif path.endswith(".gguf"):
                 entry["lfs"] = {"sha256": sha_of(content), "size": len(content), "pointerSize": 130}
             siblings.append(entry)
         info = {"id": name, "modelId": name, "sha": sha, "private": repo.private, "tags": []}

@@ -43,7 +43,12 @@ def journal_of(target: Path) -> Path:
 
 
 def came(target: Path, size: int) -> tuple[int, int]:
-    """What earlier downloads left of a file: bytes that are right, room on disk that is taken."""
+    """What earlier downloads left of a file: bytes that are right, room on disk that is taken.
+
+    Of a file that is in place and only lacks its link it is all.
+    """
+    if is_here(target, size):
+        return size, size
     try:
         held = partial_of(target).stat().st_blocks * 512
     except FileNotFoundError:
