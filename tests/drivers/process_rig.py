@@ -33,6 +33,18 @@ from reconciler.drivers.processes import ServerProcesses
 STAND_IN = Path(__file__).parents[1] / "fakes" / "stand_in.py"
 COMMAND = (sys.executable, "-I", "-S", str(STAND_IN))
 NEVER = threading.Event()
+DIRTY = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/home/somebody",
+    "LLAMA_ARG_CTX_SIZE": "1",
+    "LLAMA_CACHE": "/x",
+    "HF_TOKEN": "hf_secret",
+    "XDG_CONFIG_HOME": "/etc",
+    "LLM_RECONCILE_ROOT": "/elsewhere",
+    "LLM_RECONCILE_INSTANCE": "other",
+    "HTTP_PROXY": "http://proxy",
+}
+"""An environment that no server may see all of."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from process_rig import COMMAND, NEVER, ProcessRig, process_rig
+from process_rig import COMMAND, DIRTY, NEVER, ProcessRig, process_rig
 from waiting import PATIENCE_S, eventually
 
 from reconciler.core.engine import (
@@ -33,17 +33,6 @@ from reconciler.drivers.processes import ServerProcesses
 from reconciler.errors import EngineError
 
 M = InstanceName("m")
-DIRTY = {
-    "PATH": os.environ["PATH"],
-    "HOME": "/home/somebody",
-    "LLAMA_ARG_CTX_SIZE": "1",
-    "LLAMA_CACHE": "/x",
-    "HF_TOKEN": "hf_secret",
-    "XDG_CONFIG_HOME": "/etc",
-    "LLM_RECONCILE_ROOT": "/elsewhere",
-    "LLM_RECONCILE_INSTANCE": "other",
-    "HTTP_PROXY": "http://proxy",
-}
 
 
 @pytest.fixture
