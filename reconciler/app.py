@@ -43,6 +43,7 @@ from reconciler.drivers.processes import ServerProcesses
 from reconciler.drivers.secrets import SecretFiles
 from reconciler.drivers.state import StateFolder, state_folder
 from reconciler.drivers.templates import load_templates
+from reconciler.drivers.verified import Verified
 from reconciler.errors import Diagnostic, UsageError
 from reconciler.loop import Round
 
@@ -94,6 +95,7 @@ class Workspace:
             limits=limits,
             offline=offline,
         )
+        hub.verified = Verified(Path(self.site.state))
         return Drivers(
             runtime=ServerProcesses(self.site, self.environment, clock),
             prober=HttpProber(),

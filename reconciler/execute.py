@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.core.causes import explain
@@ -25,6 +25,7 @@ from reconciler.core.plan import (
     Step,
     StopGateway,
     StopServer,
+    VerifyFiles,
     WritePins,
 )
 from reconciler.core.present import human_bytes
@@ -74,7 +75,7 @@ class Progress:
     text: str
     seconds: float
     files: tuple[FileProgress, ...] = ()
-    """Of a download."""
+    """Of a download, or of files that are being verified."""
 
 
 Report = Callable[[Progress | StepResult], None]
@@ -173,6 +174,9 @@ class _Worker:
             case FetchFiles():
                 self._tell(f"downloading from {effect.repo}")
                 drivers.files.fetch(effect, self._fetched, self._cancel)
+            case VerifyFiles():
+                self._tell("verifying")
+                drivers.files.verify(effect, self._verified, self._cancel)
             case StopServer():
                 self._stop(effect)
             case StartServer():
@@ -196,6 +200,8 @@ class _Worker:
     def _start(self, effect: StartServer) -> None:
         self._tell("starting")
         launch = effect.launch
+        if not launch.files:
+            launch = replace(launch, files=self._drivers.files.identity(launch.weights))
         server = self._drivers.runtime.start(launch)
         self._bring_up(server, launch.instance, launch.address, effect)
 
@@ -222,8 +228,14 @@ class _Worker:
         runtime.route(instance, address)
 
     def _fetched(self, files: tuple[FileProgress, ...]) -> None:
+        self._advanced("downloaded", files)
+
+    def _verified(self, files: tuple[FileProgress, ...]) -> None:
+        self._advanced("verified", files)
+
+    def _advanced(self, word: str, files: tuple[FileProgress, ...]) -> None:
         total = total_of(files)
-        text = f"downloaded {human_bytes(total.done)} of {human_bytes(total.size)}"
+        text = f"{word} {human_bytes(total.done)} of {human_bytes(total.size)}"
         self._report(Progress(self._step, text, self._elapsed(), files))
 
     def _until_ready(

@@ -97,6 +97,7 @@ def observe(
         secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
         lost_roots=drivers.runtime.lost_roots(),
         lock=lock,
+        hashes=drivers.files.hashes(),
     )
 
 

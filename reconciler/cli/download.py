@@ -101,7 +101,7 @@ def _show(seen: Round, wanted: Wanted, workspace: Workspace, output: Output) -> 
         output.event(event="plan", **plan_document(seen, workspace, wanted.warnings))
         return
     for name, files in sorted(seen.observed.files.items()):
-        missing = [file for file in files.files if not file.identity]
+        missing = [file for file in files.files if not file.is_here]
         if files.status is FileStatus.PRESENT:
             output.talk(f"{name}: here, {human_bytes(files.size)}")
         elif files.status is FileStatus.MISSING and missing:

@@ -21,6 +21,7 @@ from reconciler.core.plan import (
     StepEffect,
     StopGateway,
     StopServer,
+    VerifyFiles,
     WritePins,
 )
 from reconciler.core.present import human_seconds
@@ -38,6 +39,7 @@ LIVE_EVERY_S = 0.2
 _DONE_WORDS: Mapping[type[StepEffect], str] = {
     WritePins: "written",
     FetchFiles: "downloaded",
+    VerifyFiles: "verified",
     StopServer: "stopped",
     StartServer: "ready",
     AwaitReady: "ready",
@@ -101,8 +103,9 @@ class Reporter:
 
     def _said(self, event: Progress) -> str:
         if event.files:
+            word = _DONE_WORDS[type(event.step.effect)]
             with self._lock:
-                return self._transfers[event.step.number].sentence
+                return self._transfers[event.step.number].sentence(word)
         return f"{event.text} ({human_seconds(event.seconds)})"
 
     def _live_lines(self, *, at_once: bool) -> None:

@@ -6,11 +6,12 @@ Of several live copies one is kept, the others are extras; nothing here plans a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.core.decide import Decision, Wish, decide
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import ObservedServer, ObservedState
+from reconciler.core.observed import ObservedFiles, ObservedServer, ObservedState, is_other
 from reconciler.core.resolve import Instance, instance_names, model_of, resolve, tcp_port
 from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, Rollout
 
@@ -29,8 +30,8 @@ class Case:
     """Further live copies: left by a surge or a run that was cut."""
     rest_reason: str
     """Why it should not run, when it should not."""
-    restart: bool = False
-    """An operator asked for a new process, whatever its spec."""
+    restart: str = ""
+    """Why there has to be a new process, whatever its spec."""
 
     @property
     def model_name(self) -> ModelName:
@@ -76,12 +77,28 @@ def make_cases(
     live: dict[InstanceName, list[ObservedServer]] = {}
     for server in observed.servers:
         live.setdefault(server.instance, []).append(server)
-    return tuple(
-        replace(
-            _case(name, wanted.get(name), live.get(name, []), desired, observed),
-            restart=model_of(name) in restart,
-        )
+    cases = (
+        _case(name, wanted.get(name), live.get(name, []), desired, observed)
         for name in sorted(wanted.keys() | live.keys())
+    )
+    return tuple(replace(one, restart=_restart(one, observed, restart)) for one in cases)
+
+
+def _restart(case: Case, observed: ObservedState, restart: frozenset[ModelName]) -> str:
+    if case.model_name in restart:
+        return "a restart was asked for"
+    files = observed.files.get(case.model_name)
+    if case.keep and files and _is_spoiled(case.keep, files, observed.hashes):
+        return "it runs on wrong bytes"
+    return ""
+
+
+def _is_spoiled(server: ObservedServer, files: ObservedFiles, hashes: Mapping[str, str]) -> bool:
+    """Whether it loaded files whose bytes were found, then or later, not to be the right ones."""
+    loaded = server.files.split(",")
+    return len(loaded) == len(files.files) and any(
+        is_other(hashes.get(identity, ""), file.digest)
+        for identity, file in zip(loaded, files.files, strict=True)
     )
 
 

@@ -104,7 +104,7 @@ def detail_values(one: InstanceDetail) -> dict[str, object]:
         "env": dict(one.env),
         "address": one.address or None,
         "files": [
-            {"name": file.name, "size_bytes": file.size, "on_disk": bool(file.identity)}
+            {"name": file.name, "size_bytes": file.size, "on_disk": file.is_here}
             for file in (one.files.files if one.files else ())
         ],
         "gpu_memory_bytes": one.gpu_memory_bytes,
@@ -177,7 +177,7 @@ def _files(files: ObservedFiles | None) -> Iterator[tuple[str, str]]:
         return
     label = "Files"
     for file in files.files:
-        missing = "" if file.identity else ", not here yet"
+        missing = "" if file.is_here else ", not here yet"
         yield label, f"{file.name} ({human_bytes(file.size)}{missing})"
         label = ""
     if not files.files:

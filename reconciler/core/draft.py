@@ -21,7 +21,10 @@ class Draft:
     steps: list[Step] = field(default_factory=list)
     pins: dict[ModelName, int] = field(default_factory=dict)
     """The steps that write the pins of models."""
-    fetches: dict[ModelName, int] = field(default_factory=dict)
+    files: dict[ModelName, set[int]] = field(default_factory=dict)
+    """The steps after which the files of models are here, and right."""
+    verifications: dict[str, int] = field(default_factory=dict)
+    """Identity of a file -> the step that verifies it."""
     stops: dict[ProcessRef, int] = field(default_factory=dict)
     port_stops: dict[int, set[int]] = field(default_factory=dict)
     """TCP port of ours -> the steps after which nobody of us holds it any more."""

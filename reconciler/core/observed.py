@@ -131,8 +131,15 @@ class ObservedFile:
     identity: str = ""
     digest: str = ""
     """The hash that its bytes must have, as far as it is pinned."""
+    wrong: str = ""
+    """The hash that its bytes have instead, where that was found out."""
     came: int = 0
     """Of one that is not here, the bytes that an earlier download brought."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on disk, and not known to be another one."""
+        return bool(self.identity) and not self.wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +176,28 @@ class ObservedFiles:
     @property
     def missing_bytes(self) -> int:
         """Bytes still to be fetched."""
-        return sum(file.size - file.came for file in self.files if not file.identity)
+        return sum(file.size - file.came for file in self.files if not file.is_here)
+
+    @property
+    def folder(self) -> str:
+        """Where the names of the files start; empty where they are whole paths."""
+        return self.path.removesuffix(self.files[0].name) if self.files else ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the files are, or will be."""
+        return tuple(f"{self.folder}{file.name}" for file in self.files)
 
     @property
     def identity(self) -> str:
         """One text that changes when a file on disk is another one; empty while one is not here."""
-        known = [file.identity for file in self.files]
+        known = [file.identity if file.is_here else "" for file in self.files]
         return ",".join(known) if all(known) else ""
+
+
+def is_other(found: str, digest: str) -> bool:
+    """Whether a hash says that bytes are not those of `digest`. Another kind says nothing."""
+    return bool(found) and len(found) == len(digest) and found != digest
 
 
 class ValueKind(StrEnum):
@@ -317,6 +339,8 @@ class ObservedState:
     """Other roots whose folder is gone, though servers of theirs run."""
     lock: Lock | None = None
     """The lock file's pins; None where it plays no part."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Identity of a file -> the hash that its bytes were once found to have."""
 
     def last_exit(self, instance: InstanceName) -> LastExit | None:
         """How its last process that ended by itself did: seen by a run, or found afterwards."""

@@ -58,6 +58,8 @@ class Impact:
     """What a change costs. None is unknown."""
 
     download_bytes: int = 0
+    verify_bytes: int = 0
+    """Read from disk and hashed, once."""
     downtime_s: float | None = None
     memory_bytes: int | None = None
     """The weights that a new server holds; its context and caches come on top."""
@@ -97,6 +99,15 @@ class FetchFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyFiles:
+    """Hash files of a model that nobody hashed yet, before a server starts on them."""
+
+    model: ModelName
+    folder: str
+    files: tuple[ObservedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WritePins:
     """Put pins into the lock file, or (None) take them out."""
 
@@ -132,7 +143,9 @@ class Launch:
     address: str
     public_port: int | None
     files: str
-    """Identity of the weights, noted on the process."""
+    """Identity of the weights, noted on the process; empty while they are still to come."""
+    weights: tuple[str, ...] = ()
+    """Their paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +205,14 @@ class StopGateway:
 
 
 StepEffect = (
-    WritePins | FetchFiles | StopServer | StartServer | AwaitReady | ApplyGateway | StopGateway
+    WritePins
+    | FetchFiles
+    | VerifyFiles
+    | StopServer
+    | StartServer
+    | AwaitReady
+    | ApplyGateway
+    | StopGateway
 )
 
 
@@ -263,6 +283,11 @@ class Plan:
     def download_bytes(self) -> int:
         """All bytes that the plan would fetch."""
         return sum(change.impact.download_bytes for change in self.changes)
+
+    @property
+    def verify_bytes(self) -> int:
+        """All bytes that the plan would read and hash."""
+        return sum(change.impact.verify_bytes for change in self.changes)
 
     @property
     def blocked(self) -> tuple[Change, ...]:

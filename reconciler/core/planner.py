@@ -27,7 +27,6 @@ from reconciler.core.obstacles import (
     Obstacles,
     Scene,
     cut_off,
-    file_obstacles,
     find_obstacles,
     port_obstacle,
     staying_ports,
@@ -36,8 +35,6 @@ from reconciler.core.plan import (
     Action,
     AwaitReady,
     Change,
-    Detail,
-    FetchFiles,
     Impact,
     Launch,
     Plan,
@@ -45,11 +42,12 @@ from reconciler.core.plan import (
     StartServer,
     StopServer,
 )
+from reconciler.core.plan_files import plan_files
 from reconciler.core.plan_gateway import open_to_all, plan_gateway, wanted_gateway
 from reconciler.core.plan_lock import plan_lock
-from reconciler.core.resolve import Instance, instance_names, tcp_port
+from reconciler.core.resolve import Instance, tcp_port
 from reconciler.core.site import Site
-from reconciler.core.words import ModelName, ModelState, Phase
+from reconciler.core.words import ModelName, Phase
 from reconciler.errors import Diagnostic, Severity
 
 STARTUP_S = 600.0
@@ -75,12 +73,12 @@ def make_plan(
     draft = Draft()
     scene = Scene(desired, observed, marks or {}, site.path(desired.store))
     plan_lock(draft, desired, site, observed)
-    _plan_files(draft, scene)
     cases = make_cases(desired, observed, restart)
     blocked = find_obstacles(cases, scene)
     gateway = wanted_gateway(desired, site, observed, staying_ports(cases, blocked))
     if gateway and gateway.blocked:
         blocked |= cut_off(cases, blocked, gateway.blocked)
+    plan_files(draft, scene, _starting(cases, blocked))
     for case in cases:
         _plan_stops(draft, case, desired, blocked)
     gateway_stop = plan_gateway(draft, gateway, observed)
@@ -95,6 +93,12 @@ def make_plan(
         *_memory_warnings(cases, blocked, observed),
     )
     return Plan(site.desired, changes, tuple(draft.steps), warnings)
+
+
+def _starting(cases: Sequence[Case], blocked: Obstacles) -> frozenset[ModelName]:
+    """The models of which a server is to be started."""
+    starting = (case for case in cases if case.wanted and case.needs_start)
+    return frozenset(case.model_name for case in starting if case.name not in blocked)
 
 
 def lost_roots(observed: ObservedState) -> tuple[Diagnostic, ...]:
@@ -128,36 +132,6 @@ def _memory_warnings(
     return tuple(Diagnostic(Severity.WARNING, summary) for summary in found)
 
 
-def _plan_files(draft: Draft, scene: Scene) -> None:
-    desired, observed = scene.desired, scene.observed
-    for key in sorted(desired.models):
-        name, model = ModelName(key), desired.models[key]
-        files = observed.files.get(name)
-        if files is None or model.state is ModelState.ABSENT:
-            continue
-        address = f"model_file.{name}"
-        change = Change(address, ResourceType.MODEL_FILE, name, Action.NO_OP, "on disk")
-        if files.status is FileStatus.MISSING and model.source.repo is not None:
-            missing = tuple(file for file in files.files if not file.identity)
-            effect = FetchFiles(
-                name, model.source.repo, model.source.revision, files.commit, missing
-            )
-            needs = {draft.pins[name]} if name in draft.pins else set()
-            draft.fetches[name] = draft.step(address, effect, "not on disk", needs)
-            change = replace(
-                change,
-                action=Action.CREATE,
-                reason="not on disk",
-                details=(Detail("commit", None, files.commit), Detail("path", None, files.path)),
-                impact=Impact(download_bytes=files.missing_bytes),
-            )
-        elif files.status is not FileStatus.PRESENT:
-            # A model with instances says it there; twice would only be noise.
-            blocked = () if instance_names(name, model) else tuple(file_obstacles(name, scene))
-            change = replace(change, reason=files.reason, obstacles=blocked)
-        draft.changes.append(change)
-
-
 def _times(case: Case, desired: DesiredState) -> tuple[float, float]:
     model = desired.models.get(case.model_name)
     return (model.drain, model.grace) if model else (DEFAULT_DRAIN_S, DEFAULT_GRACE_S)
@@ -170,8 +144,8 @@ def _plan_stops(draft: Draft, case: Case, desired: DesiredState, blocked: Obstac
     if case.keep and case.name not in blocked:
         if case.decision in {Decision.STOP, Decision.REPLACE}:
             stopping.insert(0, case.keep)
-        if case.decision is Decision.REPLACE and case.model_name in draft.fetches:
-            needs = {draft.fetches[case.model_name]}
+        if case.decision is Decision.REPLACE:
+            needs = draft.files.get(case.model_name, needs)
     drain_s, grace_s = _times(case, desired)
     for server in stopping:
         reason = "to be replaced" if case.wanted else case.rest_reason
@@ -217,7 +191,7 @@ def _plan_run(
     else:
         stranger = port_obstacle(wanted, observed)
         reason = "serves, but not on its port" if stranger else change.reason
-        drift = _file_drift(keep, files)
+        drift = _file_drift(keep, files, wanted.model)
         obstacles = (stranger,) if stranger else ()
         change = replace(change, drift=drift, obstacles=obstacles, reason=reason)
         if case.decision is Decision.AWAIT:
@@ -268,8 +242,7 @@ def _plan_start(
     before = case.extras if case.surges or not keep else (keep, *case.extras)
     needs = {draft.stops[server.ref] for server in before}
     needs |= _address_stops(draft, wanted, gateway_stop)
-    if case.model_name in draft.fetches:
-        needs.add(draft.fetches[case.model_name])
+    needs |= draft.files.get(case.model_name, set())
     last_exit = observed.last_exit(case.name)
     reason = f"exited: {last_exit.reason}" if last_exit else "not running"
     details = differences.creation(wanted.model, wanted.spec, files.given)
@@ -281,7 +254,7 @@ def _plan_start(
         if keep.phase is Phase.STOPPING:
             reason, details = "it is stopping, or has lost its socket", ()
         elif keep.spec == wanted.spec.hash:
-            reason, details = "a restart was asked for", ()
+            reason, details = case.restart, ()
         elif last_exit and last_exit.spec == wanted.spec.hash:
             reason += f"; the last try: {last_exit.reason}"
     slot = "b" if case.surges and keep and keep.slot == "a" else "a"
@@ -318,6 +291,7 @@ def _launch(wanted: Instance, site: Site, observed: ObservedState, slot: str) ->
         address=address,
         public_port=wanted.model.port,
         files=files.identity,
+        weights=files.paths,
     )
 
 
@@ -327,10 +301,16 @@ def _startup(model: Model, files: ObservedFiles) -> float:
     return max(STARTUP_S, files.size / READ_BYTES_PER_S)
 
 
-def _file_drift(server: ObservedServer, files: ObservedFiles) -> str:
+def _file_drift(server: ObservedServer, files: ObservedFiles, model: Model) -> str:
     """A file of `source.path` that was replaced in place is reported, never acted upon."""
     if files.status is FileStatus.BAD:
         return f"{files.reason}; it runs on, but could not be started again"
-    if not server.files or not files.identity or server.files == files.identity:
+    # Another copy of a file of the hub has the same bytes.
+    if (
+        model.source.repo
+        or not server.files
+        or not files.identity
+        or server.files == files.identity
+    ):
         return ""
     return "its weights on disk are not the ones it loaded; `restart` takes the new ones"

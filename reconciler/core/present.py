@@ -117,8 +117,11 @@ def _headline(change: Change) -> str:
         stays = f", {change.reason}" if change.reason != change.blocked else ""
         count = len(change.obstacles)
         return f"blocked{stays}{f', for {count} reasons:' if count > 1 else f': {change.blocked}'}"
-    if change.impact.download_bytes:
-        return f"{change.reason}, {human_bytes(change.impact.download_bytes)} to download"
+    impact = change.impact
+    costs = {"download": impact.download_bytes, "verify": impact.verify_bytes}
+    said = [f"{human_bytes(count)} to {verb}" for verb, count in costs.items() if count]
+    if said:
+        return ", ".join((change.reason, *said))
     return f"{change.reason}; drift: {change.drift}" if change.drift else change.reason
 
 
@@ -171,8 +174,8 @@ _GATEWAY_WORDS = {
 
 
 def _after_lines(plan: Plan) -> list[str]:
-    download = [f"Download {human_bytes(plan.download_bytes)}."] if plan.download_bytes else []
-    return download + [
+    costs = {"Download": plan.download_bytes, "Verify": plan.verify_bytes}
+    return [f"{verb} {human_bytes(count)}." for verb, count in costs.items() if count] + [
         f"Gateway: {_GATEWAY_WORDS[change.action]}."
         for change in plan.changes
         if change.type is ResourceType.GATEWAY and change.action in _GATEWAY_WORDS

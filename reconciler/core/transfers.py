@@ -90,11 +90,10 @@ class Transfer:
         """Bytes a second of them all."""
         return sum(meter.speed for meter in self._meters.values())
 
-    @property
-    def sentence(self) -> str:
-        """Where it is, for a line of its own."""
+    def sentence(self, word: str) -> str:
+        """Where it is, for a line of its own; `word` is what happened to the bytes."""
         done, size = self.total.done, self.total.size
-        said = f"{_bytes(done, size)} downloaded ({percent(done, size)} %)"
+        said = f"{_bytes(done, size)} {word} ({percent(done, size)} %)"
         if not self.speed:
             return said
         return f"{said}, {human_bytes(self.speed)}/s, {_left(done, size, self.speed)} left"

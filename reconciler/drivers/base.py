@@ -29,7 +29,7 @@ from reconciler.core.observed import (
     PortHolder,
     ProcessRef,
 )
-from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway
+from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway, VerifyFiles
 from reconciler.core.transfers import FileProgress
 from reconciler.core.vitals import Answer
 from reconciler.core.words import InstanceName, ModelName
@@ -249,6 +249,18 @@ class Files(Protocol):
             HubError: refused, not found, or unreachable.
             InterruptedRunError: the run is to end; what is complete stays.
         """
+        ...
+
+    def verify(self, effect: VerifyFiles, progress: Told, cancel: Cancel) -> None:
+        """Read files whole and remember which bytes they have. Raises as `fetch`, or StepError."""
+        ...
+
+    def identity(self, paths: Iterable[str]) -> str:
+        """What `ObservedFiles.identity` is of files that are here now; empty where one is not."""
+        ...
+
+    def hashes(self) -> Mapping[str, str]:
+        """Identity of a file -> the hash that its bytes were once found to have."""
         ...
 
     def disk(self, model: Model) -> ObservedDisk:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from reconciler.core.desired import Model
 from reconciler.core.gguf import GgufError, least_size
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import FileStatus, ObservedDisk, ObservedFile, ObservedFiles
-from reconciler.core.plan import FetchFiles
+from reconciler.core.plan import FetchFiles, VerifyFiles
 from reconciler.core.present import human_bytes
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.partial import came
 from reconciler.drivers.hub import Hub
-from reconciler.drivers.hub_cache import observed_file
+from reconciler.drivers.hub_cache import identity_of, observed_file
+from reconciler.drivers.verified import judged
+from reconciler.drivers.verifying import verify, wrong_bytes
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
@@ -38,7 +41,7 @@ class ModelFiles:
         """How the files of a model stand; `deep` also reads their headers."""
         source = model.source
         if source.path is not None:
-            found = self._by_path(source.path)
+            found = self._by_path(source.path, source.sha256 or "")
         else:
             found = self._with_partials(self._hub.inspect(model, pin), model)
         if deep and found.status is FileStatus.PRESENT:
@@ -53,13 +56,13 @@ class ModelFiles:
         files, held = [], 0
         for file in found.files:
             bytes_here, room = (0, 0)
-            if not file.identity and file.digest:
+            if not file.is_here and file.digest:
                 bytes_here, room = came(folder / "blobs" / file.digest, file.size)
             files.append(replace(file, came=bytes_here))
             held += max(room - bytes_here, 0)
         return replace(found, files=tuple(files), held_bytes=held)
 
-    def _by_path(self, declared: str) -> ObservedFiles:
+    def _by_path(self, declared: str, sha256: str) -> ObservedFiles:
         first = Path(self._root, declared)
         match = _SHARD.search(first.name)
         if match and int(match[1]) != 1:
@@ -84,7 +87,11 @@ class ModelFiles:
                 return ObservedFiles(
                     FileStatus.BAD, str(first), str(first), reason=f"{path} is not a file"
                 )
-        return ObservedFiles(FileStatus.PRESENT, str(first), str(first), tuple(files))
+        files[0] = judged(replace(files[0], digest=sha256), self._hub.verified)
+        found = ObservedFiles(FileStatus.PRESENT, str(first), str(first), tuple(files))
+        if wrong := files[0].wrong:
+            return replace(found, status=FileStatus.BAD, reason=wrong_bytes(first, wrong, sha256))
+        return found
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         """Download a model's missing files."""
@@ -95,6 +102,21 @@ class ModelFiles:
         if model.source.repo is None:
             return self.inspect(model, deep=False)
         return self._with_partials(self._hub.latest(model, pin), model)
+
+    def verify(self, effect: VerifyFiles, progress: Told, cancel: Cancel) -> None:
+        """Read files whole, and remember which bytes they have."""
+        verify(effect, self._hub.verified, progress, cancel)
+
+    def identity(self, paths: Iterable[str]) -> str:
+        """One text for files that are here now; empty where one is not."""
+        try:
+            return ",".join(identity_of(Path(path)) for path in paths)
+        except OSError:
+            return ""
+
+    def hashes(self) -> Mapping[str, str]:
+        """Identity of a file -> the hash that its bytes were once found to have."""
+        return self._hub.verified.hashes()
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         """The same pin with what the headers of its files say of the model."""
@@ -127,10 +149,8 @@ def _shards(first: Path) -> list[Path]:
 
 
 def _checked(found: ObservedFiles) -> ObservedFiles:
-    # A file that is named by its path is that path.
-    folder = found.path.removesuffix(found.files[0].name)
     for file in found.files:
-        reason = _defect(Path(folder, file.name), file.size)
+        reason = _defect(Path(found.folder, file.name), file.size)
         if reason:
             return replace(found, status=FileStatus.BAD, reason=reason)
     return found

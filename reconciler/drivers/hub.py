@@ -7,6 +7,7 @@ The hub's own client is imported late: an offline plan of what is here must not 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,9 +18,10 @@ from reconciler.core.desired import Model
 from reconciler.core.gguf import facts_of
 from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
-from reconciler.core.plan import FetchFiles
+from reconciler.core.plan import FetchFiles, VerifyFiles
 from reconciler.core.present import human_bytes
 from reconciler.core.quants import QuantError, choose, quant_sizes
+from reconciler.core.transfers import FileProgress
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
@@ -27,6 +29,8 @@ from reconciler.drivers.fetch.order import Limits, Order, Remote
 from reconciler.drivers.hub_cache import (
     COMMIT,
     commit_of,
+    digest_of,
+    identity_of,
     local_pin,
     names_in,
     observed_file,
@@ -34,6 +38,8 @@ from reconciler.drivers.hub_cache import (
     repo_folder,
     snapshot,
 )
+from reconciler.drivers.verified import Verified, judged
+from reconciler.drivers.verifying import verify
 from reconciler.errors import HubError
 
 if TYPE_CHECKING:
@@ -59,6 +65,8 @@ class Hub:
         self._store = store
         self._allowance = Allowance(limits or Limits())
         self._caches = (store, *(cache for cache in caches if cache != store))
+        self.verified = Verified()
+        """What is known of bytes that lie on disk. Who keeps it between runs puts it here."""
         self._endpoint = endpoint
         self._token = token
         self._is_offline = offline
@@ -121,13 +129,12 @@ class Hub:
         """How the files of a pin stand: all in one cache, or to be fetched into the store."""
         for cache in self._caches:
             folder = snapshot(cache, pin.repo, pin.commit)
-            files = tuple(pinned_file(folder, file) for file in pin.files)
-            if all(file.identity for file in files):
+            files = self._files(folder, pin)
+            if all(file.is_here for file in files):
                 known = pin if pin.facts else local_pin(pin, folder) or pin
                 return _seen(FileStatus.PRESENT, folder, known, files)
         folder = snapshot(self._store, pin.repo, pin.commit)
-        files = tuple(pinned_file(folder, file) for file in pin.files)
-        found = _seen(FileStatus.MISSING, folder, pin, files)
+        found = _seen(FileStatus.MISSING, folder, pin, self._files(folder, pin))
         if self._is_offline:
             size = human_bytes(found.missing_bytes)
             reason = (
@@ -135,6 +142,9 @@ class Hub:
             )
             return replace(found, status=FileStatus.UNKNOWN, reason=reason)
         return found
+
+    def _files(self, folder: Path, pin: Pin) -> tuple[ObservedFile, ...]:
+        return tuple(judged(pinned_file(folder, file), self.verified) for file in pin.files)
 
     def _here(self, model: Model, revision: str) -> ObservedFiles | None:
         """What any tool fetched: the files, and the pin that they make."""
@@ -150,16 +160,27 @@ class Hub:
                 pin = _pin(model, commit, locked)
             except QuantError:
                 continue
-            files = tuple(here[file.name] for file in pin.files)
+            files = tuple(self._found(folder, file.name) for file in pin.files)
+            if any(file.wrong for file in files):
+                continue
             found = _seen(FileStatus.PRESENT, folder, pin, files)
             return replace(found, pin=local_pin(pin, folder))
         return None
 
+    def _found(self, folder: Path, name: str) -> ObservedFile:
+        digest = digest_of(folder / name)
+        return judged(replace(observed_file(folder / name, name), digest=digest), self.verified)
+
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
-        """Note the commit as the revision's, as the hub does, and download the missing files."""
+        """Note the commit as the revision's, as the hub does, and download the missing files.
+
+        What proves to lie here already, though nobody knows who hashed it, is hashed now.
+        """
         from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - it costs 0.05 s
 
         effects.sweep(repo_folder(self._store, fetch.repo))
+        for file in fetch.files:
+            self._remove_wrong(self._blob(fetch.repo, file.digest))
         client = self._client()
         orders = [self._order(client, fetch.repo, fetch.commit, file) for file in fetch.files]
         with client.translated(fetch.repo):
@@ -169,6 +190,21 @@ class Hub:
                 effects.make_folder(ref.parent, mode=0o755)
                 effects.write_atomic(ref, fetch.commit, mode=0o644)
             all_files(orders, self._allowance, progress, cancel)
+        folder = snapshot(self._store, fetch.repo, fetch.commit)
+        here = (self._found(folder, file.name) for file in fetch.files)
+        unknown = tuple(one for one in here if self.verified.hash_of(one.identity) != one.digest)
+        verify(VerifyFiles(fetch.model, str(folder), unknown), self.verified, _quietly, cancel)
+
+    def _blob(self, repo: str, digest: str) -> Path:
+        return repo_folder(self._store, repo) / "blobs" / digest
+
+    def _remove_wrong(self, blob: Path) -> None:
+        """Make room for the right bytes; who has the wrong ones mapped keeps them."""
+        if not blob.is_file():
+            return
+        file = replace(observed_file(blob, blob.name), digest=blob.name)
+        if judged(file, self.verified).wrong:
+            effects.unlink(blob)
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         """The same pin with what its headers say; the bytes that were read are kept."""
@@ -201,12 +237,16 @@ class Hub:
                 )
             return remote
 
-        def arrived(blob: Path) -> None:
+        def arrived(blob: Path, hashed: str) -> None:
+            if hashed:
+                # What is not remembered is hashed again; it came all the same.
+                with contextlib.suppress(OSError):
+                    self.verified.remember(blob, identity_of(blob), hashed, is_right=True)
             target = os.path.relpath(blob, link.parent)
             effects.make_folder(link.parent, mode=0o755)
             effects.swap_link(link, target)
 
-        blobs = repo_folder(self._store, repo) / "blobs"
+        blobs = self._blob(repo, "")
         return Order(where, file.name, file.size, blobs, locate, arrived)
 
     def _client(self) -> HubClient:
@@ -269,6 +309,10 @@ def _check_pin(pin: Pin) -> None:
             hint="without it nothing can be pinned: use another HF_ENDPOINT",
             retryable=False,
         )
+
+
+def _quietly(_files: tuple[FileProgress, ...]) -> None:
+    pass
 
 
 _FLAGS = {FileRole.MMPROJ: "mmproj", FileRole.DRAFT: "model-draft"}

@@ -55,9 +55,22 @@ def observed_file(path: Path, name: str) -> ObservedFile:
     Raises:
         OSError: it is not.
     """
-    seen = os.stat(path)  # noqa: PTH116 - symlinks of the hub's cache are followed on purpose
-    identity = f"{seen.st_dev:x}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}"
-    return ObservedFile(name, seen.st_size, identity)
+    seen = path.stat()
+    return ObservedFile(name, seen.st_size, identity_in(seen))
+
+
+def identity_of(path: Path) -> str:
+    """What tells a file from every other one, and from itself with other bytes.
+
+    Raises:
+        OSError: it is not there.
+    """
+    return identity_in(path.stat())
+
+
+def identity_in(seen: os.stat_result) -> str:
+    """The same of one that was looked at."""
+    return f"{seen.st_dev:x}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}"
 
 
 def pinned_file(folder: Path, file: LockedFile) -> ObservedFile:
@@ -70,7 +83,7 @@ def pinned_file(folder: Path, file: LockedFile) -> ObservedFile:
         seen = observed_file(folder / file.name, file.name)
     except OSError:
         return missing
-    known = _digest(folder / file.name)
+    known = digest_of(folder / file.name)
     if seen.size != file.size or (known and known != file.digest):
         return missing
     return replace(seen, digest=file.digest)
@@ -86,12 +99,12 @@ def local_pin(wanted: Pin, folder: Path) -> Pin | None:
 
 
 def _locked(folder: Path, file: LockedFile) -> LockedFile:
-    digest = _digest(folder / file.name)
+    digest = digest_of(folder / file.name)
     is_sha256 = bool(_SHA256.fullmatch(digest))
     return replace(file, sha256=digest if is_sha256 else "", git_sha1="" if is_sha256 else digest)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """The name of the blob that a snapshot's file leads to, if it is a hash."""
     name = path.readlink().name if path.is_symlink() else ""
     return name if _SHA256.fullmatch(name) or COMMIT.fullmatch(name) else ""

@@ -34,6 +34,7 @@ from reconciler.core.observed import (
     Journal,
     LastExit,
     ObservedEngine,
+    ObservedFile,
     ObservedGateway,
     ObservedState,
     ProcessRef,
@@ -54,6 +55,9 @@ FULL = desired({"a": {"port": 8001, "params": PARAMS, "args": {"jinja": True}, "
 SURGE = desired({"a": {"rollout": "surge", "drain": "90s"}})
 SURGE_OLD = desired({"a": {"rollout": "surge", "params": PARAMS}})
 HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
+NEW_HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4", "params": PARAMS}})
+TWINS = desired({name: {"source": {"repo": "org/far"}, "quant": "Q4"} for name in "ab"})
+RIGHT, WRONG = "5" * 64, "6" * 64
 PRESENT = desired({"a": {"state": "present"}})
 EMPTY = desired({})
 NO_NGINX = ObservedGateway()
@@ -82,6 +86,32 @@ def with_files(state: DesiredState, status: FileStatus, *live: Any) -> ObservedS
     return observed(state, *live, files=files)
 
 
+def pinned(state: DesiredState, *live: Any, hashes: str = "", **special: Any) -> ObservedState:
+    """The files of `a` in two shards; of each it is known right (`r`), wrong (`w`) or nothing."""
+    files = files_of(state.models["a"], size=2 * 2**30)
+    shards = tuple(
+        ObservedFile(f"Q4-{number}.gguf", 2**30, f"1:{number}:8:1", digest=RIGHT)
+        for number in (1, 2)
+    )
+    known = {"r": RIGHT, "w": WRONG}
+    found = {
+        shard.identity: known[one] for shard, one in zip(shards, hashes, strict=False) if one != "?"
+    }
+    shards = tuple(
+        replace(one, wrong=WRONG) if found.get(one.identity) == WRONG else one for one in shards
+    )
+    status = FileStatus.MISSING if any(one.wrong for one in shards) else FileStatus.PRESENT
+    whole = replace(files, status=status, files=shards)
+    return observed(state, *live, files=all_files(state, a=whole), hashes=found, **special)
+
+
+def shared(state: DesiredState) -> ObservedState:
+    """Two models of the same files."""
+    seen = pinned(state)
+    return replace(seen, files={**seen.files, ModelName("b"): seen.files[ModelName("a")]})
+
+
+LOADED = "1:1:8:1,1:2:8:1"
 ALICE = GatewayKey("alice", "a" * 64)
 BOB = GatewayKey("bob", "b" * 64, ("a",))
 KEYS = GatewaySecrets(keys=(ALICE, BOB, GatewayKey("same", "5" * 64)))
@@ -108,6 +138,24 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     "create": (FULL, observed(FULL, gateway=NO_NGINX)),
     "create after it died": (ONE, observed(ONE, journal=DIED)),
     "download": (HUB, with_files(HUB, FileStatus.MISSING)),
+    "verify": (HUB, pinned(HUB)),
+    "verify the half": (HUB, pinned(HUB, hashes="r")),
+    "verified before": (HUB, pinned(HUB, hashes="rr")),
+    "not verified, but it runs": (HUB, pinned(HUB, server(HUB, "a", files=LOADED))),
+    "verify before a replacement": (
+        NEW_HUB,
+        pinned(NEW_HUB, server(HUB, "a", files=LOADED)),
+    ),
+    "verify what two models share": (TWINS, shared(TWINS)),
+    "wrong bytes": (HUB, pinned(HUB, hashes="?w")),
+    "wrong bytes, and it runs on them": (
+        HUB,
+        pinned(HUB, server(HUB, "a", files=LOADED), hashes="rw"),
+    ),
+    "wrong bytes, and it runs on others": (
+        HUB,
+        pinned(HUB, server(HUB, "a", files="1:1:8:1,1:7:8:1"), hashes="rw"),
+    ),
     "replace": (NEW, observed(NEW, server(OLD, "a"))),
     "replace with other files": (HUB, with_files(HUB, FileStatus.MISSING, server(ONE, "a"))),
     "replace what no field explains": (

@@ -79,6 +79,8 @@ def any_world(state: DesiredState, luck: Luck, *, trouble: bool = False) -> Worl
     world.files |= {"bad.gguf": FileStatus.BAD, "org/dark": FileStatus.UNKNOWN}
     if luck.pick(2):
         world.files["org/far"] = FileStatus.PRESENT
+        if trouble and luck.pick(4) == 1:
+            world.replace_file("org/far", wrong=True)
     if trouble:
         world.strangers = {port for port in (*PORTS, 8888) if luck.pick(8) == 1}
         world.nginx = () if luck.pick(8) == 1 else world.nginx

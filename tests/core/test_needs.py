@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from builders import SITE, desired, rendered, server, steps_of, stray
-from world import Luck, ViolationError, World
+from world import Luck, World
+from world_files import ViolationError
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import FileStatus, ObservedGateway, ObservedServer

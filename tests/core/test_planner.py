@@ -330,7 +330,12 @@ def _values(
         "action_reason": reason,
         "blocked": None,
         "depends_on": depends_on or [],
-        "impact": {"download_bytes": download, "downtime_s": None, "memory_bytes": memory},
+        "impact": {
+            "download_bytes": download,
+            "verify_bytes": 0,
+            "downtime_s": None,
+            "memory_bytes": memory,
+        },
     }
 
 

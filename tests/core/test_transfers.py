@@ -55,9 +55,9 @@ def test_what_an_earlier_run_left_is_no_speed() -> None:
     one = Transfer()
     one.tell((FileProgress("a", 0, GIB),), 0.0)
     one.tell((FileProgress("a", GIB // 2, GIB),), 1.0)
-    assert one.sentence == "0.5/1.0 GiB downloaded (50 %)"
+    assert one.sentence("downloaded") == "0.5/1.0 GiB downloaded (50 %)"
     one.tell((FileProgress("a", GIB // 2 + 20 * MIB, GIB, 20 * MIB),), 2.0)
-    assert one.sentence == "0.5/1.0 GiB downloaded (51 %), 10.0 MiB/s, 49 s left"
+    assert one.sentence("verified") == "0.5/1.0 GiB verified (51 %), 10.0 MiB/s, 49 s left"
 
 
 def test_one_file_has_one_bar() -> None:

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builders import ENGINE, TEMPLATES, files_of, ports_in, with_pin
+from builders import ENGINE, TEMPLATES, ports_in, with_pin
+from world_files import Shelf, StepFailedError, require
 
-from reconciler.core.desired import DesiredState, Model
+from reconciler.core.desired import DesiredState
 from reconciler.core.gguf import Facts
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import (
     FileStatus,
     Journal,
-    ObservedFiles,
     ObservedGateway,
     ObservedServer,
     ObservedState,
@@ -39,6 +39,7 @@ from reconciler.core.plan import (
     Step,
     StopGateway,
     StopServer,
+    VerifyFiles,
     WritePins,
 )
 from reconciler.core.resolve import instance_names, model_of, tcp_port
@@ -46,14 +47,6 @@ from reconciler.core.words import Generation, InstanceName, ModelName, Phase, Ro
 
 NO_GATEWAY = ObservedGateway()
 NO_JOURNAL = Journal()
-
-
-class ViolationError(AssertionError):
-    """A plan did what must never be."""
-
-
-class StepFailedError(Exception):
-    """A step did not end well; those that need it are skipped."""
 
 
 class Luck:
@@ -77,13 +70,8 @@ class Luck:
             raise StepFailedError
 
 
-def require(holds: object, what: str) -> None:
-    if not holds:
-        raise ViolationError(what)
-
-
 @dataclass
-class World:
+class World(Shelf):
     """The machine."""
 
     servers: dict[ProcessRef, ObservedServer] = field(default_factory=dict)
@@ -91,8 +79,6 @@ class World:
     gateway: ObservedGateway = NO_GATEWAY
     gateway_ports: set[int] = field(default_factory=set)
     strangers: set[int] = field(default_factory=set)
-    files: dict[str, FileStatus] = field(default_factory=dict)
-    """By source (a path or a repository); what is not named here is on disk."""
     nginx: tuple[str, ...] = ("/bin/nginx",)
     journal: Journal = NO_JOURNAL
     pins: dict[ModelName, Pin] = field(default_factory=dict)
@@ -127,12 +113,8 @@ class World:
             journal=self.journal,
             templates=TEMPLATES,
             lock=dict(self.pins),
+            hashes=dict(self.hashes),
         )
-
-    def inspect(self, model: Model) -> ObservedFiles:
-        """How a model's files stand."""
-        source = model.source.path or model.source.repo or ""
-        return files_of(model, self.files.get(source, FileStatus.PRESENT))
 
     def is_routed(self, server: ObservedServer) -> bool:
         """Whether requests reach this copy."""
@@ -192,7 +174,10 @@ class World:
             case FetchFiles():
                 require(effect.model in self.pins, f"{effect.model}: fetched before it is pinned")
                 yield
-                self.files[effect.repo] = FileStatus.PRESENT
+                self.fetch(effect.repo)
+            case VerifyFiles():
+                yield
+                self.verify(effect)
             case StopServer():
                 yield from self._stop(effect, luck)
             case StartServer():
@@ -218,6 +203,7 @@ class World:
         others, port = self.copies(name), tcp_port(launch.address)
         most = 1 if self._actions[address] is Action.SURGE else 0
         require(self.inspect(model).status is FileStatus.PRESENT, f"{name}: files are missing")
+        self.require_verified(model)
         require(launch.slot not in {one.slot for one in others}, f"{name}: slot is taken")
         require(len(others) <= most, f"{name}: {len(others) + 1} live copies")
         require(port is None or self._holder(port) is None, f"{name}: port {port} is taken")
@@ -365,6 +351,10 @@ class World:
                 del self.servers[ref]
             elif fate in {2, 3} and server.phase is not Phase.STOPPING:
                 self._set(ref, Phase.READY if fate == 2 else Phase.UNHEALTHY)
+        for repo, status in self.files.items():
+            fate = luck.pick(8)
+            if status is FileStatus.PRESENT and fate in {1, 2}:
+                self.replace_file(repo, wrong=fate == 2)
         fate = luck.pick(8)
         if fate == 1:
             self.lose_master()

@@ -8,7 +8,7 @@ driver pass the same contract tests where the fake decides anything.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
@@ -29,11 +29,11 @@ from reconciler.core.observed import (
     PortHolder,
     ProcessRef,
 )
-from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway
+from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway, VerifyFiles
 from reconciler.core.transfers import FileProgress
 from reconciler.core.words import EngineKind, ModelName
 from reconciler.drivers.base import Cancel, Drivers, Told
-from reconciler.errors import GatewayError, InvalidDesiredError, LockHeldError
+from reconciler.errors import GatewayError, InvalidDesiredError, LockHeldError, StepError
 
 
 class FakeFiles:
@@ -45,6 +45,9 @@ class FakeFiles:
         self.inspected: list[tuple[str, bool]] = []
         self.asked_anew: list[str] = []
         self.fetched: list[FetchFiles] = []
+        self.known: dict[str, str] = {}
+        self.content: dict[str, str] = {}
+        """Name of a file -> the hash that its bytes have; what is not named here is right."""
         self.on_fetch: Callable[[FetchFiles], object] | None = None
         """Called in the middle of a download; what it raises ends the download."""
 
@@ -60,6 +63,19 @@ class FakeFiles:
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         return replace(pin, facts=Facts("fake"))
+
+    def verify(self, effect: VerifyFiles, progress: Told, cancel: Cancel) -> None:
+        for file in effect.files:
+            progress((FileProgress(file.name, file.size, file.size),))
+            self.known[file.identity] = self.content.get(file.name, file.digest)
+            if self.known[file.identity] != file.digest:
+                raise StepError(f"{file.name} has wrong bytes", retryable=False)
+
+    def identity(self, paths: Iterable[str]) -> str:
+        return ",".join(f"now:{path}" for path in paths)
+
+    def hashes(self) -> Mapping[str, str]:
+        return dict(self.known)
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         progress(tuple(FileProgress(file.name, 0, file.size) for file in fetch.files))

@@ -57,6 +57,7 @@ class Download:
         target = self._order.folder / remote.digest
         effects.make_folder(target.parent, mode=0o755)
         with held(target, remote.size, self._stop) as descriptor:
+            is_ours = descriptor is not None
             if descriptor is not None:
                 effects.preallocate(descriptor, partial_of(target), remote.size)
                 self._fill(location, remote, descriptor)
@@ -65,7 +66,7 @@ class Download:
             raise InterruptedRunError("interrupted while another process fetches")
         # The link comes last: who is killed before it comes here again and clears up.
         effects.unlink(journal_of(target))
-        self._order.arrived(target)
+        self._order.arrived(target, remote.digest if is_ours else "")
         self._is_here = True
 
     def _located(self, location: _Location) -> Remote:

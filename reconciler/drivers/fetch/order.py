@@ -34,6 +34,16 @@ class HashKind(StrEnum):
     """Git's own, of small files: over `blob SIZE` and a zero byte, then the content."""
 
 
+SHA256_DIGITS = 64
+
+
+def new_hash(kind: HashKind, size: int) -> Hash:
+    """A hash to be fed with the bytes of a file of this size."""
+    if kind is HashKind.SHA256:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """Where a file's bytes are now, and which they must be."""
@@ -47,9 +57,7 @@ class Remote:
 
     def new_hash(self) -> Hash:
         """A hash to be fed with the file's bytes."""
-        if self.kind is HashKind.SHA256:
-            return hashlib.sha256()
-        return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        return new_hash(self.kind, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,8 @@ class Order:
     """Where it goes, named by its digest."""
     locate: Callable[[], Remote]
     """Find it (again: URLs expire). Raises HubError."""
-    arrived: Callable[[Path], None]
-    """Called once the whole and verified file stands in the folder."""
+    arrived: Callable[[Path, str], None]
+    """Called once the whole file stands in the folder, with its hash if we brought it and know."""
 
 
 @dataclass(frozen=True, slots=True)

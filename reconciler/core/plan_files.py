@@ -1,0 +1,91 @@
+"""The model files' part of a plan: what is fetched, what is verified, what cannot be had.
+
+In: a scene, and the models that are about to start. Out: a change a model, and steps that stops
+and starts then wait for. A file whose bytes nobody hashed yet is verified before a server starts
+on it, and only then: what runs already is left alone. Wrong bytes are drift, and fetched anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.core.draft import Draft
+from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
+from reconciler.core.obstacles import Scene, file_obstacles
+from reconciler.core.plan import (
+    Action,
+    Change,
+    Detail,
+    FetchFiles,
+    Impact,
+    ResourceType,
+    VerifyFiles,
+)
+from reconciler.core.resolve import instance_names
+from reconciler.core.words import ModelName, ModelState
+
+
+def plan_files(draft: Draft, scene: Scene, starting: frozenset[ModelName]) -> None:
+    """Plan what the files of all models need."""
+    for key in sorted(scene.desired.models):
+        name, model = ModelName(key), scene.desired.models[key]
+        files = scene.observed.files.get(name)
+        if files is None or model.state is ModelState.ABSENT:
+            continue
+        address = f"model_file.{name}"
+        change = Change(address, ResourceType.MODEL_FILE, name, Action.NO_OP, "on disk")
+        if files.status is FileStatus.MISSING and model.source.repo is not None:
+            change = _plan_fetch(draft, name, scene, files, change)
+        elif files.status is not FileStatus.PRESENT:
+            # A model with instances says it there; twice would only be noise.
+            blocked = () if instance_names(name, model) else tuple(file_obstacles(name, scene))
+            change = replace(change, reason=files.reason, obstacles=blocked)
+        if name in starting:
+            change = _plan_verify(draft, name, scene, files, change)
+        draft.changes.append(change)
+
+
+def _plan_fetch(
+    draft: Draft, name: ModelName, scene: Scene, files: ObservedFiles, change: Change
+) -> Change:
+    source = scene.desired.models[name].source
+    missing = tuple(file for file in files.files if not file.is_here)
+    wrong = [file.name for file in missing if file.wrong]
+    drift = f"{', '.join(wrong)}: wrong bytes" if wrong else ""
+    reason = drift or "not on disk"
+    effect = FetchFiles(name, source.repo or "", source.revision, files.commit, missing)
+    needs = {draft.pins[name]} if name in draft.pins else set()
+    draft.files.setdefault(name, set()).add(draft.step(change.address, effect, reason, needs))
+    return replace(
+        change,
+        action=Action.CREATE,
+        reason=reason,
+        details=(Detail("commit", None, files.commit), Detail("path", None, files.path)),
+        drift=drift,
+        impact=Impact(download_bytes=files.missing_bytes),
+    )
+
+
+def _plan_verify(
+    draft: Draft, name: ModelName, scene: Scene, files: ObservedFiles, change: Change
+) -> Change:
+    hashes = scene.observed.hashes
+    unknown = [file for file in files.files if _is_unknown(file, hashes.get(file.identity))]
+    if not unknown:
+        return change
+    # Two models may share files: each is read once.
+    known = draft.verifications
+    own = tuple(file for file in unknown if file.identity not in known)
+    reason = "not verified yet"
+    if own:
+        number = draft.step(change.address, VerifyFiles(name, files.folder, own), reason, set())
+        known |= dict.fromkeys((file.identity for file in own), number)
+    draft.files.setdefault(name, set()).update(known[file.identity] for file in unknown)
+    count = sum(file.size for file in own)
+    if change.action is Action.NO_OP:
+        change = replace(change, action=Action.UPDATE, reason=reason)
+    return replace(change, impact=replace(change.impact, verify_bytes=count))
+
+
+def _is_unknown(file: ObservedFile, found: str | None) -> bool:
+    return file.is_here and bool(file.digest) and found != file.digest
