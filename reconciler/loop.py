@@ -16,6 +16,7 @@ from reconciler.core.lockfile import Lock
 from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
 from reconciler.core.obstacles import Marks
 from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, StopServer
+from reconciler.core.plan_files import plan_verification
 from reconciler.core.plan_lock import refuse_changes
 from reconciler.core.plan_parts import only_files, restrict
 from reconciler.core.planner import make_plan
@@ -83,6 +84,11 @@ class ApplyReport:
         return not self.failed and not self.blocked
 
     @property
+    def cancelled(self) -> bool:
+        """It was interrupted before its end."""
+        return any(one.outcome is Outcome.CANCELLED for one in self.results)
+
+    @property
     def started(self) -> bool:
         """Some server was started or waited for."""
         return any(isinstance(one.step.effect, StartServer | AwaitReady) for one in self.results)
@@ -133,8 +139,17 @@ def look_at_files(
     return Round(observed, plan, guard(plan, wanted.desired, observed, Allowed()))
 
 
-def fetch(seen: Round, drivers: Drivers, report: Report, cancel: Cancel) -> ApplyReport:
-    """Execute a round that only fetches: no server is concerned, and no run lock is needed."""
+def look_to_verify(
+    wanted: Wanted, site: Site, drivers: Drivers, models: frozenset[ModelName]
+) -> Round:
+    """What reading all files of these models again would be."""
+    lock = _lock(wanted, site, drivers, models)
+    observed = observe_downloads(wanted.desired, drivers, models, lock)
+    return Round(observed, plan_verification(site.desired, observed.files), ())
+
+
+def execute_files(seen: Round, drivers: Drivers, report: Report, cancel: Cancel) -> ApplyReport:
+    """Execute a round that concerns files alone: no server does, and no run lock is needed."""
     return ApplyReport(execute(seen.plan, drivers, report, cancel), seen.plan.blocked)
 
 

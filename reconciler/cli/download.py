@@ -37,7 +37,7 @@ from reconciler.core.present import human_bytes
 from reconciler.core.words import ModelName, ModelState
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, RefusedError, UsageError
-from reconciler.loop import Round, Wanted, fetch, look_at_files
+from reconciler.loop import Round, Wanted, execute_files, look_at_files
 
 INTERRUPTED = "Interrupted: what has come is kept. Once more to leave at once."
 
@@ -110,7 +110,7 @@ def _show(seen: Round, wanted: Wanted, workspace: Workspace, output: Output) -> 
 
 
 def _fetch(seen: Round, drivers: Drivers, output: Output, interrupt: Interrupt) -> ExitCode:
-    report = fetch(seen, drivers, Reporter(output), interrupt.event)
+    report = execute_files(seen, drivers, Reporter(output), interrupt.event)
     lacking = {
         name: files.reason
         for name, files in sorted(seen.observed.files.items())

@@ -22,6 +22,7 @@ from reconciler.cli import (
     models,
     status,
     update,
+    verify,
 )
 from reconciler.errors import ExitCode
 
@@ -37,7 +38,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for group in (apply, status, health, logs, control, download, update, models, doctor, about):
+for group in (
+    apply,
+    status,
+    health,
+    logs,
+    control,
+    download,
+    update,
+    verify,
+    models,
+    doctor,
+    about,
+):
     group.register(app)
 
 

@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.decide import Decision, Wish, decide
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import ObservedFiles, ObservedServer, ObservedState, is_other
+from reconciler.core.observed import (
+    ObservedFile,
+    ObservedFiles,
+    ObservedServer,
+    ObservedState,
+    is_other,
+)
 from reconciler.core.resolve import Instance, instance_names, model_of, resolve, tcp_port
 from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, Rollout
 
@@ -97,9 +103,18 @@ def _is_spoiled(server: ObservedServer, files: ObservedFiles, hashes: Mapping[st
     """Whether it loaded files whose bytes were found, then or later, not to be the right ones."""
     loaded = server.files.split(",")
     return len(loaded) == len(files.files) and any(
-        is_other(hashes.get(identity, ""), file.digest)
+        _is_wrong(identity, file, hashes)
         for identity, file in zip(loaded, files.files, strict=True)
     )
+
+
+def _is_wrong(loaded: str, file: ObservedFile, hashes: Mapping[str, str]) -> bool:
+    """Whether this identity had wrong bytes, or was changed in place to what has them."""
+    if loaded == file.identity:
+        return is_other(hashes.get(loaded, ""), file.digest)
+    inode = loaded.split(":")[:2]
+    found = (one for identity, one in hashes.items() if identity.split(":")[:2] == inode)
+    return any(is_other(one, file.digest) for one in found)
 
 
 def _case(

@@ -7,6 +7,7 @@ on it, and only then: what runs already is left alone. Wrong bytes are drift, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.core.draft import Draft
@@ -18,6 +19,7 @@ from reconciler.core.plan import (
     Detail,
     FetchFiles,
     Impact,
+    Plan,
     ResourceType,
     VerifyFiles,
 )
@@ -45,6 +47,16 @@ def plan_files(draft: Draft, scene: Scene, starting: frozenset[ModelName]) -> No
         draft.changes.append(change)
 
 
+def plan_verification(desired: str, files: Mapping[ModelName, ObservedFiles]) -> Plan:
+    """A plan that reads all these files, whatever is known of them already."""
+    draft = Draft()
+    for name, seen in sorted(files.items()):
+        known = tuple(file for file in seen.files if file.identity and file.digest)
+        change = Change(f"model_file.{name}", ResourceType.MODEL_FILE, name, Action.UPDATE, "")
+        draft.changes.append(_plan_reading(draft, name, seen, known, change))
+    return Plan(desired, tuple(draft.changes), tuple(draft.steps))
+
+
 def _plan_fetch(
     draft: Draft, name: ModelName, scene: Scene, files: ObservedFiles, change: Change
 ) -> Change:
@@ -70,20 +82,30 @@ def _plan_verify(
     draft: Draft, name: ModelName, scene: Scene, files: ObservedFiles, change: Change
 ) -> Change:
     hashes = scene.observed.hashes
-    unknown = [file for file in files.files if _is_unknown(file, hashes.get(file.identity))]
+    unknown = tuple(file for file in files.files if _is_unknown(file, hashes.get(file.identity)))
     if not unknown:
         return change
-    # Two models may share files: each is read once.
-    known = draft.verifications
-    own = tuple(file for file in unknown if file.identity not in known)
-    reason = "not verified yet"
-    if own:
-        number = draft.step(change.address, VerifyFiles(name, files.folder, own), reason, set())
-        known |= dict.fromkeys((file.identity for file in own), number)
-    draft.files.setdefault(name, set()).update(known[file.identity] for file in unknown)
-    count = sum(file.size for file in own)
     if change.action is Action.NO_OP:
-        change = replace(change, action=Action.UPDATE, reason=reason)
+        change = replace(change, action=Action.UPDATE, reason="not verified yet")
+    return _plan_reading(draft, name, files, unknown, change)
+
+
+def _plan_reading(
+    draft: Draft,
+    name: ModelName,
+    files: ObservedFiles,
+    meant: tuple[ObservedFile, ...],
+    change: Change,
+) -> Change:
+    """Two models may share files: each is read once."""
+    reading = draft.verifications
+    own = tuple(file for file in meant if file.identity not in reading)
+    if own:
+        effect = VerifyFiles(name, files.folder, own)
+        number = draft.step(change.address, effect, "to be verified", set())
+        reading |= dict.fromkeys((file.identity for file in own), number)
+    draft.files.setdefault(name, set()).update(reading[file.identity] for file in meant)
+    count = sum(file.size for file in own)
     return replace(change, impact=replace(change.impact, verify_bytes=count))
 
 

@@ -152,6 +152,10 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
         HUB,
         pinned(HUB, server(HUB, "a", files=LOADED), hashes="rw"),
     ),
+    "wrong bytes, changed in place while it ran": (
+        HUB,
+        pinned(HUB, server(HUB, "a", files="1:1:8:1,1:2:8:0"), hashes="rw"),
+    ),
     "wrong bytes, and it runs on others": (
         HUB,
         pinned(HUB, server(HUB, "a", files="1:1:8:1,1:7:8:1"), hashes="rw"),

@@ -87,4 +87,5 @@ class Shelf:
                 raise StepFailedError
 
     def _identity(self, repo: str) -> str:
-        return f"1:{repo}:140:{self.editions.get(repo, 0)}"
+        edition = self.editions.get(repo, 0)
+        return f"1:{repo}-{edition}:140:{edition}"

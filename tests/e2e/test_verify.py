@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tiny_gguf import write_tiny_gguf
 
 from e2e import machine
 from e2e.lab import Lab
+from e2e.terminal import CTRL_C, Terminal
 from e2e.trace import traced
 
 REPO = "org/tiny-GGUF"
@@ -202,3 +204,98 @@ def test_files_that_run_are_left_alone(fakes: Lab) -> None:
     os.utime(path)
     assert "not verified" not in fakes.plan().out
     assert fakes.pids() == pids
+
+
+# ---- the verb
+
+
+def test_verify_reads_again_and_says_what_is_wrong(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes]
+) -> None:
+    """A server that runs on wrong bytes serves until the right ones are here, then it goes."""
+    connect(fakes, hub)
+    fakes.write({"a": model(), "b": {}, "off": {"state": "absent"}})
+    fakes.apply()
+    size = sum(map(len, weights.values()))
+    asked = list(hub.requests)
+    done = fakes.run("verify")
+    assert done.out == ""
+    assert f"All {size / 1024:.1f} KiB are right." in done.err
+    assert f"b: nothing says what {fakes.weights} should hold" in done.err
+    blob = blobs(fakes.root / "models")[0]
+    times = blob.stat()
+    flip(blob)
+    os.utime(blob, ns=(times.st_atime_ns, times.st_mtime_ns))
+    # Nobody can see that without reading.
+    assert fakes.plan().out == NOTHING
+    before = fakes.pids()
+    done = fakes.run("verify", "a", code=3)
+    found = hashlib.sha256(blob.read_bytes()).hexdigest()
+    assert f"has wrong bytes: its sha256 is {found}, not {blob.name}" in done.err
+    assert "What runs on wrong bytes serves until `apply` has replaced it." in done.err
+    assert fakes.pids() == before
+    assert hub.requests == asked
+    plan = fakes.plan()
+    assert "-/+ instance.a                       it runs on wrong bytes" in plan.out
+    assert "  ! model_file.a                     " in plan.out
+    assert fakes.status(code=3)["converged"] is False
+    hub.sent = 0
+    fakes.apply()
+    after = fakes.pids()
+    assert hub.sent == len(weights_of(weights, blob.name))
+    assert (after["a"] != before["a"], after["b"]) == (True, before["b"])
+    assert fakes.plan().out == NOTHING
+    assert fakes.run("verify", "--all", "-q").err == ""
+
+
+def test_the_right_bytes_come_before_the_old_server_goes(fakes: Lab, hub: HubServer) -> None:
+    connect(fakes, hub)
+    fakes.write({"a": model()})
+    fakes.apply()
+    before = fakes.pids()
+    for blob in blobs(fakes.root / "models"):
+        flip(blob)
+    fakes.run("verify", code=3)
+    fakes.variables["HF_ENDPOINT"] = f"http://127.0.0.1:{machine.free_port()}"
+    done = fakes.apply(code=3)
+    assert "model_file.a: failed" in done.err
+    assert fakes.pids() == before
+    connect(fakes, hub)
+    fakes.run("download", "a")
+    assert fakes.pids() == before
+    fakes.apply()
+    assert fakes.pids() != before
+    assert fakes.plan().out == NOTHING
+
+
+def test_verify_as_events_and_of_what_is_not_here(fakes: Lab, hub: HubServer) -> None:
+    connect(fakes, hub)
+    fakes.write({"a": model(state="present"), "lost": {"source": {"path": "none.gguf"}}})
+    done = fakes.run("verify")
+    assert done.err.endswith("There was nothing to verify.\n")
+    assert "lost: " in done.err
+    fakes.run("download", "a")
+    blobs(fakes.root / "models")[0].unlink()
+    assert "a: 1 of its 3 files not here" in fakes.run("verify", "a").err
+    events = [json.loads(line) for line in fakes.run("verify", "a", "--json").out.splitlines()]
+    assert [one["event"] for one in events if one["event"] != "progress"] == ["step", "done"]
+    files = [file for one in events if "files" in one for file in one["files"]]
+    assert all(file["done"] == file["size"] for file in files[-2:])
+    assert events[-1]["converged"] is True
+    assert events[-1]["not_verified"] == {"a": "1 of its 3 files not here"}
+    assert "leave one of them out" in fakes.run("verify", "a", "--all", code=1).err
+    assert "no model is called x" in fakes.run("verify", "x", code=1).err
+
+
+def test_ctrl_c_while_it_reads(fakes: Lab) -> None:
+    """A sparse file takes its time, and no room."""
+    path = fakes.root / "large.gguf"
+    shutil.copy(fakes.weights, path)
+    os.truncate(path, 60 << 30)
+    fakes.write({"a": {"source": {"path": "large.gguf", "sha256": "0" * 64}}})
+    with Terminal(fakes, "verify") as terminal:
+        terminal.until("60.0 GiB")
+        terminal.type(CTRL_C)
+        assert terminal.end() == 130
+        assert "Interrupted." in terminal.text
+    assert "wrong bytes" not in fakes.plan().out
