@@ -1,10 +1,10 @@
-"""The part of a plan that `download` carries out."""
+"""Model files in a plan: the part that `download` carries out, and what tells them from others."""
 
 from __future__ import annotations
 
 from builders import all_files, desired, files_of, observed, plan, steps_of
 
-from reconciler.core.observed import FileStatus
+from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, Plan, StartServer, Step
 from reconciler.core.plan_parts import only_files
 from reconciler.core.words import ModelName
@@ -46,3 +46,11 @@ def test_nothing_to_fetch_is_nothing() -> None:
     part = only_files(plan(STATE, observed(STATE)), frozenset(map(ModelName, "abc")))
     assert part.is_noop
     assert part.changes == ()
+
+
+def test_a_model_that_lacks_a_shard_has_no_identity() -> None:
+    """A server that is started once it came must not be told from its files by half of one."""
+    here, lacking = ObservedFile("1", 5, "1:2:5:3"), ObservedFile("2", 5)
+    assert ObservedFiles(FileStatus.MISSING, files=(here, lacking)).identity == ""
+    assert ObservedFiles(FileStatus.MISSING, files=(lacking, lacking)).identity == ""
+    assert ObservedFiles(FileStatus.PRESENT, files=(here, here)).identity == "1:2:5:3,1:2:5:3"

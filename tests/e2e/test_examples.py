@@ -215,7 +215,7 @@ def test_many_small_models(attempt: Try) -> None:
     assert "Plan: 5 to add" in said["llm-reconcile plan desired/small.yaml"]
     vector = next(text for line, text in said.items() if line.startswith("python embed.py"))
     assert vector.startswith("32 numbers: [")
-    assert said["llm-reconcile list"].count(" yes ") == 5
+    assert said["llm-reconcile list"].count(" all ") == 5
     assert "Stopped until `llm-reconcile start llama`." in said["llm-reconcile stop llama"]
     assert "instance.llama: ready" in said["llm-reconcile start llama"]
     assert "5 to remove" in said["llm-reconcile down -y"]
