@@ -99,10 +99,11 @@ def test_what_is_no_whole_answer_is_an_error(parts: tuple[bytes, ...]) -> None:
 def test_an_answer_without_an_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_http, "MOST_BYTES", 10)
     with (
-        other_side(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nmore") as (address, _),
-        pytest.raises(BrokenAnswerError),
+        other_side(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nmore than ten") as (address, _),
+        pytest.raises(BrokenAnswerError) as broken,
     ):
         ask(address, "/", PATIENCE_S)
+    assert str(broken.value.__cause__) == "no end"
 
 
 def test_an_answer_that_drips_does_not_get_more_time() -> None:
