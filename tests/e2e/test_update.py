@@ -31,9 +31,8 @@ def hub(fakes: Lab, weights: dict[str, bytes]) -> Iterator[HubServer]:
 
 def upload(hub: HubServer, weights: dict[str, bytes], *names: str) -> str:
     """Other weights under these names, and `main` moves to them."""
-    old, new = weights["tiny-Q4_0.gguf"], weights["tiny-Q8_0.gguf"]
-    other = {name: new if content == old else old for name, content in weights.items()}
-    changed = {name: other[name] if name in names else weights[name] for name in weights}
+    # A model is the same with some zeros behind it, and other bytes.
+    changed = {name: weights[name] + bytes(64 if name in names else 0) for name in weights}
     return hub.repos[REPO].commit({**changed, "README.md": b"new"})
 
 
