@@ -119,6 +119,11 @@ def main() -> None:
     base = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))
     root, programs = base / "set-up", base / "bin"
     shutil.copytree(EXAMPLE / "desired", root / "desired")
+    # The sizes of the models that tiny ones stand for.
+    file = root / "desired" / "small.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.lstrip().startswith("quants:")]
+    file.write_text("".join(kept), encoding="utf-8")
     programs.mkdir()
     if engine := llama_server():
         (programs / "llama-server").symlink_to(engine)

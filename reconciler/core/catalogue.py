@@ -47,4 +47,7 @@ def _known(files: ObservedFiles, quant: str) -> dict[str, int]:
 
 def _gb(size: int) -> str:
     """As the catalogue writes it."""
-    return f"{size / 1e9:.0f}GB" if size >= 10e9 else f"{size / 1e6:.0f}MB"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= 10 * factor:
+            return f"{size / factor:.0f}{unit}"
+    return f"{size / 1e3:.0f}KB"

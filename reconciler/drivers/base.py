@@ -313,7 +313,10 @@ class GatewayDriver(Protocol):
         ...
 
     def publish(self, instances: Mapping[str, Mapping[str, object]]) -> None:
-        """Write what /api/models adds to the live phases: since, size, reason by instance."""
+        """Write what /api/models adds to the live phases: since, size, reason by instance.
+
+        A size that is None was not looked at this time: the last one stays.
+        """
         ...
 
 

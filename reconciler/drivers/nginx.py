@@ -146,9 +146,19 @@ class NginxGateway:
         effects.unlink(self._site.control_socket)
 
     def publish(self, instances: Mapping[str, Mapping[str, object]]) -> None:
-        """Write what /api/models adds to the live phases: since, size, reason by instance."""
+        """Write what /api/models adds to the live phases: since, size, reason by instance.
+
+        A size that is None was not looked at this time: the last one stays.
+        """
         path = Path(live_file(self._site))
-        text = json.dumps(instances, sort_keys=True) + "\n"
+        sizes = _sizes(path)
+        whole = {
+            name: {**note, "size_bytes": sizes.get(name)}
+            if note.get("size_bytes", 0) is None
+            else note
+            for name, note in instances.items()
+        }
+        text = json.dumps(whole, sort_keys=True) + "\n"
         if _tail(path, limit=len(text) + 1) != text:
             effects.make_folder(path.parent)
             effects.write_atomic(path, text)
@@ -324,6 +334,15 @@ def _reap() -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _sizes(path: Path) -> dict[str, object]:
+    """The sizes that were published last, by instance."""
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+        return {name: note.get("size_bytes") for name, note in notes.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _tail(path: Path, start: int = 0, limit: int = 16384) -> str:

@@ -60,4 +60,4 @@ def test_a_plan_warns() -> None:
     state = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4", "quants": {"Q4": 1}}})
     files = {A: replace(files_of(state.models["a"]), pin=PIN)}
     [warning] = plan(state, observed(state, files=files)).warnings
-    assert "Q4 is said to have 0MB in `quants`; it has 100GB" in warning.summary
+    assert "Q4 is said to have 0KB in `quants`; it has 100GB" in warning.summary

@@ -346,6 +346,8 @@ def test_the_models_as_json(world: Rig) -> None:
     world.gateway.publish({"beta": note, "twin": {"restarts": 1}, "twin[1]": {"restarts": 2}})
     eventually(lambda: listed()["beta"] == {**beta, **note})
     assert listed()["twin"]["restarts"] == 3
+    world.gateway.publish({"beta": {**note, "size_bytes": None, "since": 13}})
+    eventually(lambda: listed()["beta"] == {**beta, **note, "since": 13})
     rest = {"phase": "suspended", "reason": "suspended by `stop`"}
     world.gateway.publish({"beta": rest, "down": rest})
     eventually(lambda: listed()["down"]["phase"] == "suspended")
