@@ -6,6 +6,7 @@ from builders import all_files, desired, files_of, observed, plan, steps_of
 
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, Plan, StartServer, Step
+from reconciler.core.plan_files import plan_verification
 from reconciler.core.plan_parts import only_files
 from reconciler.core.words import ModelName
 
@@ -54,3 +55,16 @@ def test_a_model_that_lacks_a_shard_has_no_identity() -> None:
     assert ObservedFiles(FileStatus.MISSING, files=(here, lacking)).identity == ""
     assert ObservedFiles(FileStatus.MISSING, files=(lacking, lacking)).identity == ""
     assert ObservedFiles(FileStatus.PRESENT, files=(here, here)).identity == "1:2:5:3,1:2:5:3"
+
+
+def test_a_plan_that_reads_what_is_here() -> None:
+    named = ObservedFile("m.gguf", 70, "1:2:70:3", digest="d" * 64)
+    files = {
+        ModelName("a"): ObservedFiles(
+            FileStatus.PRESENT, files=(named, ObservedFile("n.gguf", 1, "1:3:1:3"))
+        ),
+        ModelName("b"): ObservedFiles(FileStatus.MISSING, files=(ObservedFile("m.gguf", 7),)),
+    }
+    made = plan_verification("x.yaml", files)
+    assert [change.address for change in made.changes] == ["model_file.a", "model_file.b"]
+    assert steps_of(made) == ["1 VerifyFiles model_file.a"]

@@ -9,8 +9,21 @@ from builders import NGINX, desired, holders, observed, plan, running, server, s
 from plan_cases import DIED, NO_NGINX, ONE, STOPPED, TWO
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import Journal, ObservedGateway, ObservedState, ProcessRef, Suspension
-from reconciler.core.status import InstanceRow, gateway_phase, instance_rows, status_values
+from reconciler.core.observed import (
+    Journal,
+    ObservedGateway,
+    ObservedState,
+    PortHolder,
+    ProcessRef,
+    Suspension,
+)
+from reconciler.core.status import (
+    InstanceRow,
+    gateway_phase,
+    gateway_trouble,
+    instance_rows,
+    status_values,
+)
 from reconciler.core.words import ModelName, Phase
 
 Seen = tuple[DesiredState, ObservedState]
@@ -208,3 +221,24 @@ def test_phases_of_the_gateway() -> None:
         (replace(good, gateway=NO_NGINX, nginx=()), Phase.BLOCKED),
     ):
         assert gateway_phase(seen, plan(ONE, seen)) is phase
+
+
+def test_what_is_not_as_wanted_about_nginx() -> None:
+    taken = PortHolder(8888, 7, "x", root="/other")
+    assert str(taken) == "port 8888 is held by the gateway of /other (nginx, pid 7)"
+    for seen, trouble in (
+        (running(ONE), ""),
+        (observed(desired({}, gateway=False)), ""),
+        (running(ONE, gateway=NO_NGINX), "not running"),
+        (
+            running(ONE, gateway=NO_NGINX, ports={8888: taken}),
+            f"{taken}: stop it, or change `gateway.listen`",
+        ),
+    ):
+        state = ONE if seen.servers else desired({}, gateway=False)
+        assert gateway_trouble(plan(state, seen)) == trouble
+
+
+def test_the_processes_of_a_server() -> None:
+    one = server(ONE, "a", ref=ProcessRef(7, 1), helpers=(8, 9))
+    assert one.pids == (7, 8, 9)
