@@ -21,6 +21,7 @@ from reconciler.core.site import Site
 from reconciler.drivers.base import Drivers
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.desired_files import (
+    all_desired,
     find_root,
     lock_path,
     only_desired,
@@ -187,6 +188,22 @@ def open_root(root: Path | None, environment: Mapping[str, str]) -> Workspace:
     folder = root.resolve() if root else root_from_here(Path.cwd(), is_known)
     journal = StateFolder(state_folder(str(folder), environment)).read()
     return _workspace(folder, only_desired(folder, journal.desired), environment)
+
+
+def open_all(root: Path | None, environment: Mapping[str, str]) -> tuple[Workspace, ...]:
+    """The workspaces of all desired files of the root here (or the given one).
+
+    Raises:
+        UsageError: there is no root here, or it has no desired file.
+    """
+    if root is not None and not root.is_dir():
+        raise UsageError(f"--root {root} is not a folder")
+    folder = root.resolve() if root else root_from_here(Path.cwd(), lambda _: False)
+    journal = StateFolder(state_folder(str(folder), environment)).read()
+    found = all_desired(folder, journal.desired)
+    if not found:
+        raise UsageError(f"{folder} has no desired file", hint="name another root with --root")
+    return tuple(_workspace(folder, path, environment) for path in found)
 
 
 def _workspace(root: Path, path: Path, environment: Mapping[str, str]) -> Workspace:

@@ -20,6 +20,7 @@ from reconciler.cli import (
     health,
     logs,
     models,
+    prune,
     status,
     update,
     verify,
@@ -48,6 +49,7 @@ for group in (
     update,
     verify,
     models,
+    prune,
     doctor,
     about,
 ):

@@ -129,6 +129,18 @@ def root_from_here(folder: Path, is_known: Callable[[Path], bool]) -> Path:
     )
 
 
+def all_desired(root: Path, last_applied: str | None) -> tuple[Path, ...]:
+    """All desired files of a root: the last applied one first, then what `desired/` holds.
+
+    A folder in it is one too, of several files.
+    """
+    folder = root / "desired"
+    applied = [root / last_applied] if last_applied is not None else []
+    within = [path for path in sorted(folder.glob("*")) if path.is_dir() and _yaml_files(path)]
+    files = [] if applied == [folder] else _yaml_files(folder)
+    return tuple(dict.fromkeys([*applied, *files, *within]))
+
+
 def only_desired(root: Path, last_applied: str | None) -> Path:
     """The desired file of a root: the last applied one, or the only one in `desired/`.
 

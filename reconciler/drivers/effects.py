@@ -100,6 +100,15 @@ def unlink(path: str | Path) -> None:
             Path(path).unlink(missing_ok=True)
 
 
+def remove_if_empty(path: str | Path) -> bool:
+    """Remove a folder in which nothing lies; whether it was one."""
+    if any(Path(path).iterdir()):
+        return False
+    with _effect("rmdir", path):
+        Path(path).rmdir()
+    return True
+
+
 def make_executable(path: str | Path) -> None:
     """Mark a file as executable for whoever may read it (a wheel may have lost the mark)."""
     with _effect("chmod", path):

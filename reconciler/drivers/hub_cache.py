@@ -17,6 +17,7 @@ from pathlib import Path
 from reconciler.core.gguf import Facts, GgufError, facts_of, read_header
 from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import ObservedFile
+from reconciler.core.prune import folder_name
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -24,7 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def repo_folder(cache: str, repo: str) -> Path:
     """Where a cache keeps a repository."""
-    return Path(cache) / f"models--{repo.replace('/', '--')}"
+    return Path(cache) / folder_name(repo)
 
 
 def snapshot(cache: str, repo: str, commit: str) -> Path:

@@ -139,6 +139,17 @@ def open_files(pid: int) -> Iterator[str]:
             continue
 
 
+def mapped_files(pid: int) -> Iterator[str]:
+    """The files that a process has mapped; a deleted file keeps its name."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+    except _HIDDEN:
+        return
+    # proc(5): the path is the sixth field, and the only one with spaces in it.
+    paths = (line.split(maxsplit=5)[5] for line in lines if "/" in line)
+    yield from dict.fromkeys(path.removesuffix(_DELETED) for path in paths)
+
+
 def holders_of(path: str, among: Iterable[int] | None = None) -> tuple[ProcessRef, ...]:
     """All live processes of this user (or `among` these), but ourselves, that have `path` open.
 

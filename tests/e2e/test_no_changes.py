@@ -36,7 +36,7 @@ LOOKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "version": ((),),
 }
 """The verbs that only look, and with which words they are tried."""
-ACTS = {"apply", "down", "stop", "start", "restart", "update", "download", "verify"}
+ACTS = {"apply", "down", "stop", "start", "restart", "update", "download", "verify", "prune"}
 ASKS_PROGRAMS = {"doctor"}
 """Who may run other programs, and try them on temporary files: only they can tell what they are."""
 
