@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reconciler.core.desired import DesiredState
 from reconciler.core.lockfile import Lock
 from reconciler.core.observed import ObservedFiles, ObservedServer
-from reconciler.core.words import ModelName
+from reconciler.core.words import ModelName, ModelState
 
 WEEK_S = 7 * 86400.0
 """A partial is kept so long: its download may go on."""
@@ -96,12 +96,18 @@ def folder_name(repo: str) -> str:
 def needed_by(
     desired: DesiredState, lock: Lock, files: Mapping[ModelName, ObservedFiles]
 ) -> Needed:
-    """What one desired file and its lock file need, as far as the look at the disk tells."""
-    pins = {(pin.repo, pin.commit, file.name) for pin in lock.values() for file in pin.files}
-    digests = {file.digest for pin in lock.values() for file in pin.files}
+    """What one desired file and its lock file need, as far as the look at the disk tells.
+
+    A model that says `state: absent` needs nothing, whatever is pinned of it.
+    """
+    models = desired.models
+    absent = {name for name, model in models.items() if model.state is ModelState.ABSENT}
+    held = [pin for name, pin in lock.items() if name not in absent]
+    pins = {(pin.repo, pin.commit, file.name) for pin in held for file in pin.files}
+    digests = {file.digest for pin in held for file in pin.files}
     unknown: set[str] = set()
     for name, seen in files.items():
-        repo = desired.models[name].source.repo
+        repo = models[name].source.repo
         if repo is not None:
             pins |= {(repo, seen.commit, file.name) for file in seen.files}
             digests |= {file.digest for file in seen.files if file.digest}

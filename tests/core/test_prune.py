@@ -102,6 +102,7 @@ def test_what_a_desired_file_needs() -> None:
         {
             "own": {},
             "far": {"source": {"repo": "org/far"}, "quant": "Q4"},
+            "off": {"source": {"repo": "org/off"}, "quant": "Q4", "state": "absent"},
             "dark": {"source": {"repo": "org/dark"}, "quant": "Q4"},
         }
     )
@@ -112,7 +113,8 @@ def test_what_a_desired_file_needs() -> None:
         ModelName("dark"): ObservedFiles(FileStatus.UNKNOWN),
     }
     pin = replace(pin_of(far), commit=OLD)
-    needed = needed_by(state, {ModelName("gone"): pin}, files)
+    off = pin_of(state.models["off"])
+    needed = needed_by(state, {ModelName("gone"): pin, ModelName("off"): off}, files)
     assert needed == Needed(
         frozenset({(REPO, "c" * 40, "Q4.gguf"), (REPO, OLD, "Q4.gguf")}),
         frozenset({"5" * 64}),
