@@ -27,7 +27,11 @@ def stored_repos(store: Path) -> tuple[StoredRepo, ...]:
 def _repo(folder: Path) -> StoredRepo:
     blobs, partials = [], []
     for path in _entries(folder / "blobs"):
-        seen = path.stat()
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            # A download has just ended: it is another file now, and a wanted one.
+            continue
         if path.name.endswith(_ENDS):
             partials.append(Partial(str(path), seen.st_blocks * 512, seen.st_mtime))
         else:
