@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ class ModelFiles:
         self._root = root
         self._store = store
         self._hub = hub
+        self._sound: set[tuple[Path, str]] = set()
+        self._reading = threading.Lock()
 
     def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
         """How the files of a model stand; `deep` also reads their headers."""
@@ -45,7 +48,19 @@ class ModelFiles:
         else:
             found = self._with_partials(self._hub.inspect(model, pin), model)
         if deep and found.status is FileStatus.PRESENT:
-            return _checked(found)
+            return self._checked(found)
+        return found
+
+    def _checked(self, found: ObservedFiles) -> ObservedFiles:
+        """A good header is read once, however many models share the file."""
+        for file in found.files:
+            path = Path(found.folder, file.name)
+            with self._reading:
+                if (path, file.identity) in self._sound:
+                    continue
+                if reason := _defect(path, file.size):
+                    return replace(found, status=FileStatus.BAD, reason=reason)
+                self._sound.add((path, file.identity))
         return found
 
     def _with_partials(self, found: ObservedFiles, model: Model) -> ObservedFiles:
@@ -146,14 +161,6 @@ def _shards(first: Path) -> list[Path]:
     return [
         first.with_name(f"{stem}-{number:05}-of-{total:05}.gguf") for number in range(1, total + 1)
     ]
-
-
-def _checked(found: ObservedFiles) -> ObservedFiles:
-    for file in found.files:
-        reason = _defect(Path(found.folder, file.name), file.size)
-        if reason:
-            return replace(found, status=FileStatus.BAD, reason=reason)
-    return found
 
 
 def _defect(path: Path, size: int) -> str:

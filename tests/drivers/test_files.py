@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,8 @@ def test_what_the_hub_has_here_is_looked_into(
     hub.found = ObservedFiles(FileStatus.PRESENT, str(first), "id", seen, "c" * 40)
     assert files.inspect(by_repo(), deep=True) == hub.found
     (folder / "x-00002-of-00002.gguf").write_bytes(b"<html>")
+    seen = (seen[0], replace(seen[1], identity="5:6:7:8"))
+    hub.found = replace(hub.found, files=seen)
     found = files.inspect(by_repo(), deep=True)
     assert found.status is FileStatus.BAD
     assert found.reason == f"{folder}/x-00002-of-00002.gguf: it is not a GGUF file"
@@ -273,3 +276,17 @@ def test_a_repository_may_lie_on_another_disk(tmp_path: Path) -> None:
     far, near = files.disk(by_hub("org/far")), files.disk(by_hub("org/near"))
     assert (far.device, far.folder) == (elsewhere.stat().st_dev, str(elsewhere.parent))
     assert (near.device, near.folder) == (tmp_path.stat().st_dev, str(tmp_path))
+
+
+def test_a_good_header_is_read_once(
+    files: ModelFiles, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many models may share one file: its vocabulary takes a large one's header 0.1 s."""
+    path = tmp_path / "x.gguf"
+    path.write_bytes(tiny_model.read_bytes())
+    assert files.inspect(by_path("x.gguf"), deep=True).status is FileStatus.PRESENT
+    with monkeypatch.context() as without:
+        without.delattr("reconciler.drivers.files.least_size")
+        assert files.inspect(by_path("x.gguf"), deep=True).status is FileStatus.PRESENT
+    path.write_bytes(b"GGUF")
+    assert files.inspect(by_path("x.gguf"), deep=True).status is FileStatus.BAD
