@@ -6,29 +6,15 @@ than it is told to. Its text is `core.lockfile`'s, and what is wrong in one `cor
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import glob
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.core.lock_reader import read_lock
 from reconciler.core.lockfile import Lock, Pin, render_lock
 from reconciler.core.words import ModelName
-from reconciler.drivers import effects
+from reconciler.drivers import effects, locks
 from reconciler.errors import Diagnostic, InvalidDesiredError, Severity
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Let one at a time write here: steps do it at once, and a download holds no run lock."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class LockFileOnDisk:
@@ -53,7 +39,8 @@ class LockFileOnDisk:
         """Put these pins in, or take them out; the others stay as they are."""
         # A name that is a link leads to where the file is meant to lie.
         target = self._path.resolve()
-        with _held(target.parent):
+        # Steps do it at once, and a download holds no run lock.
+        with locks.only_writer(target.parent):
             effects.sweep(target.parent, f".{glob.escape(target.name)}.*.tmp")
             whole = {**self.read(), **pins}
             lock = {name: pin for name, pin in whole.items() if pin is not None}

@@ -6,8 +6,11 @@ name (`effects.spawn(keep=...)`), and lives on with it; the run lock is never pa
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from reconciler.drivers import effects
 
@@ -22,3 +25,14 @@ def take(path: str) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait until nobody else is in here for this folder: the folder itself is the lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -8,16 +8,14 @@ still have it loaded.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reconciler.core.observed import ObservedFile, is_other
-from reconciler.drivers import effects
+from reconciler.drivers import effects, locks
 from reconciler.drivers.hub_cache import identity_of
 
 
@@ -56,7 +54,8 @@ class Verified:
             self._known[identity] = entry
             return
         effects.make_folder(self._path.parent)
-        with _held(self._path.parent):
+        # A download holds no run lock.
+        with locks.only_writer(self._path.parent):
             known = {
                 one: known for one, known in self._entries().items() if not _is_gone(one, known)
             }
@@ -84,17 +83,6 @@ def judged(file: ObservedFile, verified: Verified) -> ObservedFile:
     """The same file, with what its bytes are where that is known to be wrong."""
     found = verified.hash_of(file.identity)
     return replace(file, wrong=found) if is_other(found, file.digest) else file
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Let one at a time write here: a download holds no run lock."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _parsed(text: str) -> dict[str, _Entry]:

@@ -23,6 +23,10 @@ def test_a_moved_root_says_where_its_servers_are(fakes: Lab) -> None:
     assert hint in plan
     assert f"port {port} is held by the gateway of {fakes.root} (nginx, pid" in plan
     assert hint in here("status", code=3)
+    # Nobody could stop them from another state home.
+    elsewhere = {"XDG_STATE_HOME": str(fakes.folder / "s2")}
+    told = fakes.run("status", "--root", str(moved), cwd=moved, env=elsewhere, code=3)
+    assert "still run" not in told.all
     nothing = here("down", "-y", code=0)
     assert "Nothing of this root runs." in nothing
     assert hint in nothing

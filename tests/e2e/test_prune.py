@@ -9,18 +9,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hub_server import HubServer, hub_server
+from hub_server import HubServer
 from tiny_gguf import write_tiny_gguf
 
 from e2e import machine
+from e2e.hub_lab import NOTHING, REPO, connected, model
 from e2e.lab import Lab
 from e2e.terminal import Terminal
-
-REPO = "org/tiny-GGUF"
-NOTHING = "No changes. The machine matches desired/x.yaml.\n"
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +30,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(fakes: Lab, weights: dict[str, bytes]) -> Iterator[HubServer]:
-    with hub_server() as running:
-        running.add(REPO, weights)
-        fakes.variables |= {"HF_ENDPOINT": running.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
+    with connected(fakes, weights) as running:
         yield running
-
-
-def model(quant: str = "Q4_0", **more: Any) -> dict[str, Any]:
-    return {"source": {"repo": REPO}, "quant": quant, **more}
 
 
 def names(lab: Lab) -> set[str]:
