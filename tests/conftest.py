@@ -20,7 +20,7 @@ from tiny_gguf import write_tiny_gguf
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
 settings.register_profile("night", max_examples=5000, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS") or ("ci" if os.environ.get("CI") else "dev"))
+settings.load_profile(os.environ.get("HYPOTHESIS", "dev"))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -132,10 +132,14 @@ def _case(
 
 
 def _rank(server: ObservedServer, wanted: Instance | None) -> tuple[object, ...]:
-    """The copy with the right spec first, then the one that serves; pid only to be definite."""
+    """The copy with the right spec first, then the one that serves; pid only to be definite.
+
+    Of two that serve, one on a socket: only that one can stay while a surge's new copy loads.
+    """
     same = wanted is not None and server.spec == wanted.spec.hash
     stopping = server.phase is Phase.STOPPING
-    return (stopping, not same, _USEFULNESS.get(server.phase, 4), not server.routed, server.ref)
+    use = (_USEFULNESS.get(server.phase, 4), not server.routed)
+    return (stopping, not same, *use, tcp_port(server.address) is not None, server.ref)
 
 
 def _rest_reason(name: InstanceName, desired: DesiredState, observed: ObservedState) -> str:

@@ -79,6 +79,10 @@ SCENES = {
     "surge, cut, and turned back": Scene(
         SURGE, (server(SURGE, "a", phase=Phase.STOPPING, routed=False), stray("a", slot="b"))
     ),
+    "surge beside a copy on a port": Scene(
+        desired({"a": {"rollout": "surge", "port": 8001}}),
+        (stray("a", address="127.0.0.1:8001"), stray("a", slot="b")),
+    ),
     "two copies of a model that does not surge": Scene(
         desired({"a": {}}),
         (stray("a"), server(BEHIND, "a", slot="b", phase=Phase.UNHEALTHY, routed=False)),
