@@ -3,6 +3,7 @@
 In: a plan, the drivers, a cancel signal. Out: one result a step, and events on the way.
 A failed step skips those that need it; everything else goes on. Steps run at once, each in its
 own daemon thread, as soon as all they need is done. A cancelled run starts no further step.
+Once only files are still on their way, that is said: the run lock is needed no more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from reconciler.core.plan import (
     ApplyGateway,
     AwaitReady,
     FetchFiles,
+    FileEffect,
     Plan,
     StartServer,
     Step,
@@ -79,6 +81,7 @@ class Progress:
 
 
 Report = Callable[[Progress | StepResult], None]
+Settle = Callable[[tuple[StepResult, ...]], None]
 
 
 class StartFailedError(EngineError):
@@ -89,13 +92,22 @@ class StartFailedError(EngineError):
         self.log_tail = log_tail
 
 
-def execute(plan: Plan, drivers: Drivers, report: Report, cancel: Cancel) -> tuple[StepResult, ...]:
-    """Run all steps; returns their results in the plan's order."""
+def execute(
+    plan: Plan, drivers: Drivers, report: Report, cancel: Cancel, settle: Settle | None = None
+) -> tuple[StepResult, ...]:
+    """Run all steps; returns their results in the plan's order.
+
+    `settle` is told, once, the results so far: when nothing but files is left to wait for.
+    """
     waiting = {step.number: step for step in plan.steps}
     results: dict[int, StepResult] = {}
     done: queue.Queue[StepResult] = queue.Queue()
     running = 0
+    busy = {step.number for step in plan.steps if not isinstance(step.effect, FileEffect)}
     while waiting or running:
+        if settle and busy <= results.keys():
+            settle(tuple(results.values()))
+            settle = None
         for step in [one for one in waiting.values() if _is_decided(one, results, cancel)]:
             del waiting[step.number]
             skipped = _skipped(step, results, cancel)
@@ -116,6 +128,8 @@ def execute(plan: Plan, drivers: Drivers, report: Report, cancel: Cancel) -> tup
         running -= 1
         results[result.step.number] = result
         report(result)
+    if settle:
+        settle(tuple(results.values()))
     return tuple(results[step.number] for step in plan.steps)
 
 

@@ -2,12 +2,14 @@
 
 In: a workspace's drivers, the desired state, what the operator allows. Out: a `Round` (what would
 happen) and an `ApplyReport` (what did). It prints nothing and asks nobody; `cli` does.
+A run that has to wait for files has two rounds: all else, and once they are here `rest_of` it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.core.desired import DesiredState
@@ -15,10 +17,19 @@ from reconciler.core.guards import Allowed, guard
 from reconciler.core.lockfile import Lock
 from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
 from reconciler.core.obstacles import Marks
-from reconciler.core.plan import AwaitReady, Change, Guard, Plan, StartServer, StopServer
+from reconciler.core.plan import (
+    AwaitReady,
+    Change,
+    FileEffect,
+    Guard,
+    Plan,
+    StartServer,
+    Step,
+    StopServer,
+)
 from reconciler.core.plan_files import plan_verification
 from reconciler.core.plan_lock import refuse_changes
-from reconciler.core.plan_parts import only_files, restrict
+from reconciler.core.plan_parts import agreed, only_files, restrict, split
 from reconciler.core.planner import make_plan
 from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.site import Site
@@ -27,6 +38,9 @@ from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import Diagnostic, InvalidDesiredError, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
 from reconciler.observe import observe, observe_downloads
+
+DOWN = "down"
+"""The wish of `down`, in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,8 @@ class ApplyReport:
 
     results: tuple[StepResult, ...]
     blocked: tuple[Change, ...]
+    late: tuple[Step, ...] = ()
+    """What waited for files, and is not done."""
 
     @property
     def failed(self) -> tuple[StepResult, ...]:
@@ -81,7 +97,7 @@ class ApplyReport:
     @property
     def converged(self) -> bool:
         """Everything is as wanted."""
-        return not self.failed and not self.blocked
+        return not self.failed and not self.blocked and not self.late
 
     @property
     def cancelled(self) -> bool:
@@ -154,21 +170,74 @@ def execute_files(seen: Round, drivers: Drivers, report: Report, cancel: Cancel)
 
 
 def carry_out(
-    wanted: Wanted, seen: Round, drivers: Drivers, report: Report, cancel: Cancel
+    wanted: Wanted,
+    seen: Round,
+    drivers: Drivers,
+    report: Report,
+    cancel: Cancel,
+    release: Callable[[], None] | None = None,
 ) -> ApplyReport:
-    """Execute a round's plan and note what must be remembered. The caller holds the run lock."""
+    """Execute a round's plan and note what must be remembered. The caller holds the run lock.
+
+    A download of hours must keep nobody from stopping a server: once only files are still on their
+    way the lock goes (`release`). What waits for them is left to a round of its own: `rest_of`.
+    """
     if seen.plan.is_noop:
         with contextlib.suppress(OSError):
             _tidy(wanted, seen, drivers)
         return ApplyReport((), seen.plan.blocked)
-    results = execute(seen.plan, drivers, report, cancel)
-    # What is only for people must not turn a run that worked into one that failed.
-    with contextlib.suppress(OSError, StateFolderError):
-        _tidy(wanted, seen, drivers)
-        journal = _with_exits(drivers.state.read(), seen.observed, results, drivers.clock.now())
-        drivers.state.write(journal)
-        _publish(wanted, seen, journal, drivers)
-    return ApplyReport(results, seen.plan.blocked)
+
+    def settle(results: tuple[StepResult, ...]) -> None:
+        # What is only for people must not turn a run that worked into one that failed.
+        with contextlib.suppress(OSError, StateFolderError):
+            _tidy(wanted, seen, drivers)
+            journal = _with_exits(drivers.state.read(), seen.observed, results, drivers.clock.now())
+            drivers.state.write(journal)
+            _publish(wanted, seen, journal, drivers)
+        if release:
+            release()
+
+    part, late = split(seen.plan)
+    results = execute(part, drivers, report, cancel, settle)
+    skipped = _skipped(late, results)
+    for one in skipped:
+        report(one)
+    left = tuple(step for step in late if step not in {one.step for one in skipped})
+    return ApplyReport((*results, *skipped), seen.plan.blocked, left)
+
+
+def _skipped(late: tuple[Step, ...], results: tuple[StepResult, ...]) -> tuple[StepResult, ...]:
+    """What waits for steps that did not end well, directly or not."""
+    address_of = {one.step.number: one.step.address for one in results}
+    failed = {one.step.number: one for one in results if one.outcome is not Outcome.DONE}
+    found: list[StepResult] = []
+    while more := [
+        StepResult(step, Outcome.SKIPPED, f"needs #{need} ({address_of[need]})")
+        for step in late
+        if step.number not in failed and (need := next(iter(failed.keys() & step.needs), 0))
+    ]:
+        found += more
+        address_of |= {one.step.number: one.step.address for one in more}
+        failed |= {one.step.number: one for one in more}
+    return tuple(found)
+
+
+def rest_of(first: Round, so_far: ApplyReport, seen: Round) -> tuple[Round, tuple[StepResult, ...]]:
+    """What waited for files: of a new round, `seen`, what the first one said too.
+
+    Nothing is fetched any more: what lacks files by now is skipped, and comes second.
+    """
+    plan = agreed(seen.plan, first.plan)
+    part, late = split(plan)
+    lacking = tuple(step for step in part.steps if isinstance(step.effect, FileEffect))
+    ready = tuple(step for step in part.steps if step not in lacking)
+    told = {one.step.address for one in so_far.failed}
+    skipped = tuple(
+        StepResult(step, Outcome.SKIPPED, "its files are not here any more")
+        for step in (*lacking, *late)
+        if step.address not in told
+    )
+    return replace(seen, plan=replace(plan, steps=ready)), skipped
 
 
 def _tidy(wanted: Wanted, seen: Round, drivers: Drivers) -> None:
@@ -185,12 +254,18 @@ def _tidy(wanted: Wanted, seen: Round, drivers: Drivers) -> None:
 
 
 def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
-    """Note which file this root follows, and what it protects."""
+    """Note which file this root follows, what it says, and what it protects."""
     journal, models = drivers.state.read(), wanted.desired.models
     protected = frozenset(ModelName(name) for name, model in models.items() if model.protect)
     exits = {name: one for name, one in journal.last_exits.items() if model_of(name) in models}
     drivers.state.write(
-        replace(journal, desired=site.desired, protected=protected, last_exits=exits)
+        replace(
+            journal,
+            desired=site.desired,
+            protected=protected,
+            last_exits=exits,
+            wish=hashlib.sha256(wanted.desired.model_dump_json().encode()).hexdigest()[:12],
+        )
     )
 
 
@@ -205,6 +280,15 @@ def resumed(journal: Journal, models: Iterable[ModelName]) -> Journal:
     ended = set(models)
     kept = {name: one for name, one in journal.suspended.items() if name not in ended}
     return replace(journal, suspended=kept)
+
+
+def remember_end(drivers: Drivers) -> None:
+    """Note that nothing of this root is to run, whatever is under way.
+
+    A full disk must not keep anybody from stopping servers.
+    """
+    with contextlib.suppress(StateFolderError):
+        drivers.state.write(replace(drivers.state.read(), wish=DOWN))
 
 
 def nothing_wanted(desired: DesiredState) -> DesiredState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,23 @@ from fake_runtime import Behaviour
 from launches import SITE
 
 from reconciler.core.guards import Allowed
-from reconciler.core.observed import FileStatus, Journal, LastExit, ObservedFiles, Suspension
+from reconciler.core.observed import (
+    FileStatus,
+    Journal,
+    LastExit,
+    ObservedFile,
+    ObservedFiles,
+    Suspension,
+)
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.core.plan import StartServer, StopServer
 from reconciler.core.words import InstanceName, ModelName, ModelState, SpecHash
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.templates import load_templates
-from reconciler.errors import EngineError
+from reconciler.errors import EngineError, HubError, StateFolderError
 from reconciler.execute import Outcome, Progress, StepResult
 from reconciler.loop import (
+    DOWN,
     ApplyReport,
     Round,
     Scope,
@@ -27,7 +36,9 @@ from reconciler.loop import (
     carry_out,
     look,
     nothing_wanted,
+    remember_end,
     remember_file,
+    rest_of,
     resumed,
     suspended,
 )
@@ -43,6 +54,10 @@ def wanted(models: str = MODELS, more: str = "gateway: false") -> Wanted:
     text = f"version: 1\n{more}\nmodels:\n{models}"
     parsed = parse_desired((SourceText("desired/x.yaml", text.encode()),))
     return Wanted(parsed.desired, parsed.marks)
+
+
+def fail(error: Exception) -> None:
+    raise error
 
 
 class Machine(FakeWorld):
@@ -222,11 +237,17 @@ def test_the_followed_file_is_noted_once(world: Machine) -> None:
     )
     for _ in range(2):
         remember_file(what, SITE, world.drivers)
-    assert world.state.read() == Journal(desired="desired/x.yaml", protected=frozenset({A}))
+    first = world.state.read()
+    assert (first.desired, first.protected) == ("desired/x.yaml", frozenset({A}))
     assert world.state.writes == 1
     remember_file(wanted(), SITE, world.drivers)
     assert world.state.read().protected == frozenset()
     assert world.state.writes == 2
+    assert world.state.read().wish not in {"", DOWN, first.wish}
+    remember_end(world.drivers)
+    assert world.state.read().wish == DOWN
+    world.state.fault = StateFolderError("no space left")
+    remember_end(world.drivers)
 
 
 def test_pid_files_follow_a_port_that_changes_without_a_restart(
@@ -248,6 +269,57 @@ def test_a_look_at_some_tidies_only_those(world: Machine) -> None:
     seen = world.look(wanted(), Scope(frozenset({B})))
     carry_out(wanted(), seen, world.drivers, world.told.append, world.cancel())
     assert sorted(world.runtime.pid_files) == ["b"]
+
+
+# ---- what waits for files
+
+FAR = """
+  a: {source: {path: a.gguf}, port: 8001}
+  far: {source: {repo: org/far}, quant: Q4, port: 8002}
+"""
+MISSING = ObservedFiles(FileStatus.MISSING, files=(ObservedFile("far.gguf", 9),))
+
+
+def test_the_lock_goes_when_only_files_are_left(world: Machine) -> None:
+    world.files.found["org/far"] = MISSING
+    released = threading.Event()
+
+    def come(_: object) -> None:
+        assert released.wait(10)
+        assert [one.instance for one in world.runtime.list()] == ["a"]
+        assert world.gateway.published is not None
+
+    world.files.on_fetch = come
+    seen, told = world.look(wanted(FAR)), list[object]()
+    report = carry_out(wanted(FAR), seen, world.drivers, told.append, world.cancel(), released.set)
+    assert not report.failed
+    assert not report.converged
+    assert {step.address for step in report.late} == {"instance.far"}
+    rest, skipped = rest_of(seen, report, world.look(wanted(FAR)))
+    assert skipped == ()
+    assert carry_out(wanted(FAR), rest, world.drivers, told.append, world.cancel()).converged
+    assert [one.instance for one in world.runtime.list()] == ["a", "far"]
+
+
+def test_what_waits_for_files_that_did_not_come_is_skipped(world: Machine) -> None:
+    world.files.found["org/far"] = MISSING
+    world.files.on_fetch = lambda _: fail(HubError("no"))
+    report = world.apply(wanted(FAR))
+    ends = {one.step.address: one.outcome for one in report.results}
+    assert ends["model_file.far"] is Outcome.FAILED
+    assert ends["instance.far"] is Outcome.SKIPPED
+    assert report.late == ()
+
+
+def test_files_that_came_and_went_are_not_waited_for_again(world: Machine) -> None:
+    world.files.found["org/far"] = MISSING
+    seen = world.look(wanted(FAR))
+    report = world.apply(wanted(FAR))
+    world.files.found["org/far"] = MISSING
+    rest, skipped = rest_of(seen, report, world.look(wanted(FAR)))
+    assert {one.step.address for one in skipped} == {"model_file.far", "instance.far"}
+    assert {one.reason for one in skipped} == {"its files are not here any more"}
+    assert rest.plan.steps == ()
 
 
 # ---- suspensions

@@ -1,21 +1,23 @@
 """The verbs that read the desired file: validate, plan, apply, down.
 
 In: FILE and flags. Out: a plan on stdout, talk on stderr, an exit code. The order of things in an
-apply: look under the run lock, show, ask (the lock is free meanwhile), look again, carry out.
+apply: look under the run lock, show, ask (the lock is free meanwhile), look again, carry out
+(`cli.carry`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
 from reconciler.app import Workspace, check_file, open_file, open_root, plan_document
+from reconciler.cli.carry import Work, complete
 from reconciler.cli.output import Output, ask, can_ask
-from reconciler.cli.reporting import Reporter, tell_end
 from reconciler.cli.verbs import (
     AllowProtectedOption,
     FileArgument,
@@ -40,18 +42,8 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
 from reconciler.core.plan_parts import with_reason
 from reconciler.core.present import plan_text
-from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, UsageError
-from reconciler.loop import (
-    ApplyReport,
-    Round,
-    Scope,
-    Wanted,
-    carry_out,
-    look,
-    nothing_wanted,
-    remember_file,
-)
+from reconciler.loop import Round, Wanted, look, nothing_wanted, remember_end, remember_file
 from reconciler.observe import settle
 
 AllowDestroyOption = Annotated[
@@ -65,13 +57,10 @@ SwitchFileOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Work):
     """What one apply, update or down works with."""
 
-    workspace: Workspace
-    wanted: Wanted
-    drivers: Drivers
     allowed: Allowed
     yes: bool
     lock_timeout: float
@@ -80,8 +69,6 @@ class Run:
     question: str = "Do you want to make these changes? (yes/no)"
     nothing: str = ""
     """What is said of no changes."""
-    scope: Scope | None = None
-    """What alone it is about, of the whole file."""
 
 
 def register(app: typer.Typer) -> None:
@@ -168,7 +155,8 @@ def apply(
     wanted = replace(read(workspace, output), locked=locked)
     limits = download_limits(parallelism, limit_rate)
     drivers = workspace.drivers(wanted.desired, limits, offline=offline)
-    return perform(Run(workspace, wanted, drivers, allowed, yes, lock_timeout), output)
+    run = Run(workspace, wanted, drivers, allowed=allowed, yes=yes, lock_timeout=lock_timeout)
+    return perform(run, output)
 
 
 @verb
@@ -192,9 +180,9 @@ def down(
         workspace,
         replace(wanted, desired=nothing_wanted(wanted.desired), stops=True),
         drivers,
-        allowed,
-        yes,
-        lock_timeout,
+        allowed=allowed,
+        yes=yes,
+        lock_timeout=lock_timeout,
         why="down",
         question="Do you want to stop all this? (yes/no)",
         nothing="Nothing of this root runs.",
@@ -227,17 +215,17 @@ def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
 def perform(run: Run, output: Output) -> ExitCode:
     """Look, show, ask, carry out."""
     with interruptible(output) as interrupt:
-        with run.drivers.state.run_lock(run.lock_timeout):
+        with run.drivers.state.run_lock(run.lock_timeout) as release:
             with interrupt.looking():
                 settle(run.drivers, interrupt.event)
                 seen = _look(run)
             if not seen.guards and (seen.plan.is_noop or run.yes):
                 _show(seen, run, output)
-                return _carry_out(run, seen, output, interrupt)
+                return _carry_out(run, seen, release, output, interrupt)
         _show(seen, run, output)
         with interrupt.asking():
             allowed = _approval(run, seen)
-        with run.drivers.state.run_lock(run.lock_timeout):
+        with run.drivers.state.run_lock(run.lock_timeout) as release:
             with interrupt.looking():
                 settle(run.drivers, interrupt.event)
                 again = _look(replace(run, allowed=allowed))
@@ -247,7 +235,7 @@ def perform(run: Run, output: Output) -> ExitCode:
                     "the machine or the file changed while the question stood; nothing was done",
                     hint="run it again to see the new plan",
                 )
-            return _carry_out(run, again, output, interrupt)
+            return _carry_out(run, again, release, output, interrupt)
 
 
 def _has_changed(run: Run) -> bool:
@@ -287,29 +275,11 @@ def _approval(run: Run, seen: Round) -> Allowed:
     return Allowed(sys.maxsize, frozenset(everything), switch_file=True)
 
 
-def _carry_out(run: Run, seen: Round, output: Output, interrupt: Interrupt) -> ExitCode:
-    if not run.why and not run.scope and not seen.guards:
-        remember_file(run.wanted, run.workspace.site, run.drivers)
-    report = carry_out(run.wanted, seen, run.drivers, Reporter(output), interrupt.event)
-    return finish(run.wanted.desired, report, output, interrupt)
-
-
-def finish(
-    desired: DesiredState, report: ApplyReport, output: Output, interrupt: Interrupt
+def _carry_out(
+    run: Run, seen: Round, release: Callable[[], None], output: Output, interrupt: Interrupt
 ) -> ExitCode:
-    """Say how it ended, and with which code."""
-    if output.json:
-        output.event(event="done", converged=report.converged)
-    else:
-        tell_end(report, output)
-    if interrupt.event.is_set():
-        output.talk("Interrupted. The next apply completes what is left.")
-        return interrupt.code
-    if not report.converged:
-        output.say("\nNot all is as wanted. Mend the above, then do it again.")
-        return ExitCode.NOT_CONVERGED
-    if report.started and not output.json:
-        if desired.gateway:
-            output.talk(f"Ready. Gateway: {desired.gateway.url}")
-        output.talk("Nothing watches over this: if a server dies, apply again.")
-    return ExitCode.OK
+    if run.why:
+        remember_end(run.drivers)
+    elif not run.scope and not seen.guards:
+        remember_file(run.wanted, run.workspace.site, run.drivers)
+    return complete(run, seen, release, output, interrupt)

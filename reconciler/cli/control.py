@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from reconciler.app import Workspace, open_root
-from reconciler.cli.apply import finish, read_or_nothing
+from reconciler.cli.apply import read_or_nothing
+from reconciler.cli.carry import Work, complete
 from reconciler.cli.names import OptionalModel, known_model
 from reconciler.cli.output import YELLOW, Output
-from reconciler.cli.reporting import Reporter
 from reconciler.cli.verbs import (
     AllOption,
     AllowProtectedOption,
@@ -39,7 +39,7 @@ from reconciler.core.resolve import instance_names, model_of
 from reconciler.core.words import InstanceName, ModelName
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, RefusedError, StateFolderError, UsageError
-from reconciler.loop import Scope, Wanted, carry_out, look, resumed, suspended
+from reconciler.loop import Scope, Wanted, look, resumed, suspended
 from reconciler.observe import settle
 
 _MANY = 2**31
@@ -156,7 +156,10 @@ def restart(
 def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCode:
     wanted = request.wanted
     drivers = workspace.drivers(wanted.desired, offline=request.offline)
-    with interruptible(output) as interrupt, drivers.state.run_lock(request.lock_timeout):
+    with (
+        interruptible(output) as interrupt,
+        drivers.state.run_lock(request.lock_timeout) as release,
+    ):
         with interrupt.looking():
             settle(drivers, interrupt.event)
             live = {model_of(server.instance) for server in drivers.runtime.list()}
@@ -174,8 +177,8 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         if not output.quiet:
             output.plan(plan_text(seen.plan))
         is_remembered = _remember(journal, request.verb, drivers, output)
-        report = carry_out(wanted, seen, drivers, Reporter(output), interrupt.event)
-        code = finish(wanted.desired, report, output, interrupt)
+        work = Work(workspace, wanted, drivers, scope)
+        code = complete(work, seen, release, output, interrupt)
         if request.verb is Verb.STOP and code is ExitCode.OK and is_remembered:
             again = "--all" if request.all_models else request.name
             output.talk(f"Stopped until `llm-reconcile start {again}`.")

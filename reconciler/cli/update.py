@@ -72,11 +72,11 @@ def update(
         workspace,
         replace(wanted, moving=models),
         workspace.drivers(wanted.desired, limits),
-        allowed,
-        yes,
-        lock_timeout,
+        Scope(models),
+        allowed=allowed,
+        yes=yes,
+        lock_timeout=lock_timeout,
         nothing="All files are those that are pinned.",
-        scope=Scope(models),
     )
     return perform(run, output)
 

@@ -269,6 +269,9 @@ class Journal:
     """Models that the last applied file protected: its entry may be gone from the new one."""
     suspended: Mapping[ModelName, Suspension] = field(default_factory=dict)
     last_exits: Mapping[InstanceName, LastExit] = field(default_factory=dict)
+    wish: str = ""
+    """The desired state that was last applied, as a digest, or `down`: a run that has waited for
+    files sees by it whether somebody wants something else by now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,10 @@ StepEffect = (
 )
 
 
+FileEffect = WritePins | FetchFiles | VerifyFiles
+"""What is in no other run's way: it needs no run lock, and may take hours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One effect. It runs when all steps in `needs` are done, and is skipped when one failed."""

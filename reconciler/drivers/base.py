@@ -1,7 +1,6 @@
 """What the layers above may ask of the outside: one Protocol a seam, and the values they exchange.
 
-In: plain frozen values of the core. Out: the same, or an error of `reconciler.errors`, or the
-OSError of an effect or a look that the machine refused: `execute` and `cli` say it.
+In: frozen values of the core. Out: the same, an error of `reconciler.errors`, or an OSError.
 Every Protocol has a fake in tests/fakes that passes the same contract tests as the real driver.
 """
 
@@ -49,6 +48,7 @@ class Health(StrEnum):
 
 Told = Callable[[tuple[FileProgress, ...]], None]
 """Whom a download tells how its files stand."""
+Held = AbstractContextManager[Callable[[], None]]
 
 
 class Cancel(Protocol):
@@ -372,11 +372,11 @@ class State(Protocol):
         """Who holds the run lock, for people; empty when nobody does."""
         ...
 
-    def run_lock(self, timeout: float) -> AbstractContextManager[None]:
-        """Hold the run lock.
+    def run_lock(self, timeout: float, cancel: Cancel | None = None) -> Held:
+        """Hold the run lock until the end, or until what it gives is called.
 
         Raises:
-            LockHeldError: another run holds it; the message names it.
+            LockHeldError: another run, which it names, has it. InterruptedRunError: by `cancel`.
         """
         ...
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from reconciler.core.site import SOCKET_PATH_LIMIT
 from reconciler.core.text import printable
 from reconciler.core.words import InstanceName, ModelName, SpecHash
 from reconciler.drivers import effects, locks, proc
-from reconciler.errors import LockHeldError, StateFolderError
+from reconciler.drivers.base import Cancel
+from reconciler.errors import InterruptedRunError, LockHeldError, StateFolderError
 
 _LONGEST_SOCKET_NAME = len("/s/123-12345678901.a.sock")
 
@@ -98,6 +99,7 @@ class StateFolder:
                     )
                     for name, value in values["last_exits"].items()
                 },
+                wish=values.get("wish", ""),
             )
         except FileNotFoundError:
             return Journal()
@@ -124,7 +126,9 @@ class StateFolder:
         return _holder(str(self._folder / "run.lock"))
 
     @contextlib.contextmanager
-    def run_lock(self, timeout: float) -> Iterator[None]:
+    def run_lock(
+        self, timeout: float, cancel: Cancel | None = None
+    ) -> Iterator[Callable[[], None]]:
         """Hold the run lock while effects run; it dies with us and nobody inherits it."""
         path = str(self._folder / "run.lock")
         deadline = time.monotonic() + timeout
@@ -135,11 +139,12 @@ class StateFolder:
                     hint="wait for it to end (`llm-reconcile status` shows what runs), or end it "
                     "by Ctrl-C: what it has downloaded is kept",
                 )
+            if cancel and cancel.is_set():
+                raise InterruptedRunError("interrupted while another run was waited for")
             time.sleep(0.05)
-        try:
-            yield
-        finally:
-            os.close(lock)
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, lock)
+            yield held.close
 
     def _take(self, path: str) -> int | None:
         with self._usable():

@@ -17,7 +17,8 @@ from world_files import WRONG
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed, guard
 from reconciler.core.observed import ObservedState
-from reconciler.core.plan import Action, Plan, ResourceType, StopServer
+from reconciler.core.plan import Action, FileEffect, Plan, ResourceType, StopServer
+from reconciler.core.plan_parts import agreed, split
 from reconciler.core.planner import make_plan
 from reconciler.core.present import plan_text, plan_values
 from reconciler.core.resolve import model_of
@@ -107,6 +108,24 @@ def test_any_machine_converges_after_one_round_without_faults(
     assert again.is_noop
     assert not again.blocked
     assert_as_wanted(world, state, again)
+
+
+@given(state=desired_states(), tape=TAPES)
+def test_what_waits_for_files_comes_in_a_round_of_its_own(state: DesiredState, tape: bytes) -> None:
+    """The files come between: the second round then does what the first one said, and all of it."""
+    luck = Luck(tape)
+    world = any_world(state, luck)
+    _, first = look(world, state)
+    part, late = split(first)
+    assert not any(isinstance(step.effect, FileEffect) for step in late)
+    assert world.run(part, state, luck)
+    _, again = look(world, state)
+    assert agreed(again, first) == again
+    assert {step.address for step in again.steps} == {step.address for step in late}
+    assert world.run(again, state, luck)
+    _, last = look(world, state)
+    assert last.is_noop
+    assert_as_wanted(world, state, last)
 
 
 @given(state=desired_states(trouble=True), tape=TAPES, rounds=st.integers(0, 3))

@@ -225,6 +225,8 @@ class FakeState:
         """How often the journal really changed."""
         self.holder = ""
         """Who else holds the run lock."""
+        self.fault: Exception | None = None
+        """What becomes of a write."""
 
     def boot_id(self) -> str:
         return "boot"
@@ -233,6 +235,8 @@ class FakeState:
         return self._journal
 
     def write(self, journal: Journal) -> None:
+        if self.fault:
+            raise self.fault
         if journal != self._journal:
             self._journal = journal
             self.writes += 1
@@ -241,14 +245,19 @@ class FakeState:
         return self.holder
 
     @contextlib.contextmanager
-    def run_lock(self, timeout: float) -> Iterator[None]:
+    def run_lock(
+        self, timeout: float, cancel: Cancel | None = None
+    ) -> Iterator[Callable[[], None]]:
         if self.holder:
             raise LockHeldError(f"another run is at work on this root: {self.holder}")
         self.holder = "pid 1 (llm-reconcile apply)"
         try:
-            yield
+            yield self._release
         finally:
-            self.holder = ""
+            self._release()
+
+    def _release(self) -> None:
+        self.holder = ""
 
 
 @dataclass

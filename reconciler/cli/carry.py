@@ -1,0 +1,111 @@
+"""From an agreed plan to its end: carry it out, wait for files, carry on, and say how it ended.
+
+In: the round that was agreed to, under the run lock. Out: lines on the way, an exit code.
+While nothing but files is on its way the run lock is free: `stop`, `down` or another `apply` may
+come between, so that the machine is looked at anew before the rest. It never asks again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from reconciler.app import Workspace, plan_document
+from reconciler.cli.output import Output
+from reconciler.cli.reporting import Reporter, tell_end
+from reconciler.cli.verbs import Interrupt
+from reconciler.core.desired import DesiredState
+from reconciler.core.guards import Allowed
+from reconciler.core.resolve import model_of
+from reconciler.core.words import InstanceName
+from reconciler.drivers.base import Cancel, Drivers
+from reconciler.errors import ExitCode, InterruptedRunError
+from reconciler.loop import DOWN, ApplyReport, Round, Scope, Wanted, carry_out, look, rest_of
+from reconciler.observe import settle
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run is about."""
+
+    workspace: Workspace
+    wanted: Wanted
+    drivers: Drivers
+    scope: Scope | None = None
+    """What alone it is about, of the whole file."""
+
+
+def complete(
+    work: Work, seen: Round, release: Callable[[], None], output: Output, interrupt: Interrupt
+) -> ExitCode:
+    """Carry out a round to its end. The caller holds the run lock; `release` lets it go."""
+    cancel, wish = interrupt.event, work.drivers.state.read().wish
+    report = carry_out(work.wanted, seen, work.drivers, Reporter(output), cancel, release)
+    if report.late and not cancel.is_set():
+        report = _go_on(work, seen, report, wish, output, cancel)
+    return _finish(work.wanted.desired, report, output, interrupt)
+
+
+def _go_on(
+    work: Work, first: Round, report: ApplyReport, wish: str, output: Output, cancel: Cancel
+) -> ApplyReport:
+    """The rest, once the files are here: unless somebody wants something else by now.
+
+    What was agreed to passed the guards as a whole: its rest is not held against them again.
+    """
+    state = work.drivers.state
+    if holder := state.run_holder():
+        output.talk(f"The files are here. Waiting for {holder}.")
+    try:
+        with state.run_lock(math.inf, cancel):
+            settle(work.drivers, cancel)
+            journal = state.read()
+            if journal.wish != wish:
+                other = "`down`" if journal.wish == DOWN else "another `apply`"
+                output.say(f"\n{other} came while files were on their way: no more was done.")
+                return report
+            seen = _look_again(work, report)
+            if output.json:
+                plan = plan_document(seen, work.workspace, work.wanted.warnings)
+                output.event(event="plan", **plan)
+            rest, skipped = rest_of(first, report, seen)
+            tell = Reporter(output)
+            for one in skipped:
+                tell(one)
+            done = carry_out(work.wanted, rest, work.drivers, tell, cancel)
+            return ApplyReport((*report.results, *skipped, *done.results), done.blocked)
+    except InterruptedRunError:
+        return report
+
+
+def _look_again(work: Work, report: ApplyReport) -> Round:
+    """A round with all that was agreed to; pins have moved by now, and restarts were made."""
+    scope = work.scope
+    if scope:
+        late = (step.address.partition(".")[2] for step in report.late)
+        models = frozenset(model_of(InstanceName(name)) for name in late if name)
+        scope = replace(scope, models=models & scope.models, journal=None)
+    wanted = replace(work.wanted, moving=frozenset())
+    return look(wanted, work.workspace.site, work.drivers, Allowed(), scope)
+
+
+def _finish(
+    desired: DesiredState, report: ApplyReport, output: Output, interrupt: Interrupt
+) -> ExitCode:
+    """Say how it ended, and with which code."""
+    if output.json:
+        output.event(event="done", converged=report.converged)
+    else:
+        tell_end(report, output)
+    if interrupt.event.is_set():
+        output.talk("Interrupted. The next apply completes what is left.")
+        return interrupt.code
+    if not report.converged:
+        output.say("\nNot all is as wanted. Mend the above, then do it again.")
+        return ExitCode.NOT_CONVERGED
+    if report.started and not output.json:
+        if desired.gateway:
+            output.talk(f"Ready. Gateway: {desired.gateway.url}")
+        output.talk("Nothing watches over this: if a server dies, apply again.")
+    return ExitCode.OK
