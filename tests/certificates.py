@@ -23,6 +23,13 @@ class Certificate:
         """What a client trusts that knows this certificate, and no other."""
         return ssl.create_default_context(cafile=str(self.cert))
 
+    @property
+    def serve(self) -> ssl.SSLContext:
+        """What a server has that is known by it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
 
 def make_certificate(folder: Path, days: int = 30) -> Certificate:
     """Write cert.pem and key.pem; what is there already is replaced, as a renewal does."""

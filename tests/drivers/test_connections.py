@@ -124,9 +124,7 @@ def running(certificate: Certificate | None = None) -> Iterator[Host]:
     host = Host()
     with _Server(("127.0.0.1", 0), type("_Bound", (_Handler,), {"host": host})) as server:
         if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate.cert, certificate.key)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
+            server.socket = certificate.serve.wrap_socket(server.socket, server_side=True)
         host.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
@@ -233,7 +231,7 @@ def test_redirects_without_end_and_into_nowhere(host: Host, connections: Connect
     with pytest.raises(HubError, match="sends on and on"):
         connections.get(host.url("/round"), {})
     assert len(host.connections) == 1
-    with pytest.raises(HubError, match="an address that is none: ftp://host"):
+    with pytest.raises(HubError, match="no address to fetch from: ftp://host"):
         connections.get(host.url("/nowhere"), {})
 
 
@@ -261,6 +259,17 @@ def test_https_from_whom_we_trust(host: Host, tmp_path: Path) -> None:
         ):
             other.get(f"https://localhost:{safe.port}/x", SECRET)
         assert len(safe.asked) == 2
+
+
+@pytest.mark.needs("openssl")
+def test_https_never_leads_to_http(host: Host, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    with running(certificate) as safe, Connections(Limits(), lambda: certificate.trust) as one:
+        safe.elsewhere = host.url("/x")
+        with pytest.raises(HubError, match="localhost sends on from https to http") as caught:
+            one.get(f"https://localhost:{safe.port}/away", {})
+        assert not caught.value.retryable
+        assert host.asked == []
 
 
 @pytest.mark.needs("openssl")

@@ -44,6 +44,8 @@ class Answer:
         self._response = response
         self._buffer = buffer
         self.status = response.status
+        self.url = ""
+        """Whose answer it is, after all redirects."""
         self.length = response.length
         """Bytes of the body; None where the answer does not say."""
         self.is_whole = False
@@ -115,6 +117,7 @@ class Connections:
             if origin != first:
                 headers = {name: headers[name] for name in headers if name.lower() not in _SECRET}
             answer = self._ask(origin, parts, headers)
+            answer.url = url
             location = answer.header("Location")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -123,7 +126,13 @@ class Connections:
                 for _block in answer.blocks():
                     pass
             url = urljoin(url, location)
-        raise HubError("the store of a hub sends on and on", hint="try again later")
+            if origin[0] == "https" and urlsplit(url).scheme == "http":
+                raise HubError(
+                    f"{first[1]} sends on from https to http, where anybody could listen",
+                    hint="use another server, or another URL of this one",
+                    retryable=False,
+                )
+        raise HubError(f"{first[1]} sends on and on", hint="try again later")
 
     def _ask(self, origin: Origin, parts: SplitResult, headers: Mapping[str, str]) -> Answer:
         self._settle()
@@ -188,8 +197,8 @@ def _origin(parts: SplitResult) -> Origin:
         return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
     except (KeyError, ValueError) as error:
         raise HubError(
-            f"the store of a hub has an address that is none: {parts.scheme}://{parts.hostname}",
-            hint="check HF_ENDPOINT",
+            f"this is no address to fetch from: {parts.scheme}://{parts.hostname}",
+            hint="check `source.url`, or HF_ENDPOINT",
         ) from error
 
 
