@@ -68,7 +68,7 @@ class ReconcileError(Exception):
     ├── LockHeldError             exit 5  another run holds the lock
     ├── StepError                 exit 3  one step of a plan failed; carries `retryable`
     │   ├── EngineError                   the engine is missing, or its server died
-    │   ├── HubError                      the model hub said no or cannot be reached
+    │   ├── HubError                      the hub or a URL said no or cannot be reached
     │   └── GatewayError                  nginx rejected or did not take its configuration
     └── InterruptedRunError       exit 130, or 143 by TERM
     """
@@ -124,7 +124,7 @@ class EngineError(StepError):
 
 
 class HubError(StepError):
-    """The model hub refused, or could not be reached.
+    """The model hub, or a URL's server, refused or could not be reached.
 
     `asked_pause` is what it said in `Retry-After`, in its own words.
     """

@@ -186,7 +186,7 @@ class _Worker:
             case WritePins():
                 self._pin(effect)
             case FetchFiles():
-                self._tell(f"downloading from {effect.repo}")
+                self._tell(f"downloading from {effect.source.place}")
                 drivers.files.fetch(effect, self._fetched, self._cancel)
             case VerifyFiles():
                 self._tell("verifying")

@@ -211,7 +211,7 @@ def observe_disks(
     return {
         name: drivers.files.disk(model)
         for name, model in models.items()
-        if model.source.repo and files[name].status is not FileStatus.PRESENT
+        if model.source.is_fetched and files[name].status is not FileStatus.PRESENT
     }
 
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from launches import make_launch, start_step, step, stop_step
 from plan_run import Run
 
+from reconciler.core.desired import Source
 from reconciler.core.observed import FileStatus, ObservedFile
 from reconciler.core.plan import ApplyGateway, FetchFiles, RenderedGateway, StopGateway
 from reconciler.core.words import Generation, ModelName
 from reconciler.errors import GatewayError, HubError, InterruptedRunError
 from reconciler.execute import Outcome, StepResult
 
-FETCH = FetchFiles(ModelName("m"), "org/m", "main", "c" * 40, (ObservedFile("m.gguf", 2**30),))
+FETCH = FetchFiles(ModelName("m"), Source(repo="org/m"), "c" * 40, (ObservedFile("m.gguf", 2**30),))
 GATEWAY = ApplyGateway(
     RenderedGateway(Generation("0" * 12), {"nginx.conf": "x"}), ("nginx",), None, ()
 )
@@ -149,7 +150,7 @@ def test_nothing_begins_in_a_cancelled_run(run: Run) -> None:
 def test_a_download_tells_how_far_it_is(run: Run) -> None:
     assert run.only(step(1, FETCH)).outcome is Outcome.DONE
     assert run.texts() == [
-        "downloading from org/m",
+        "downloading from org/m@main",
         "downloaded 0 B of 1.0 GiB",
         "downloaded 1.0 GiB of 1.0 GiB",
     ]

@@ -9,6 +9,7 @@ from launches import make_launch, start_step
 
 from reconciler.cli.output import Output
 from reconciler.cli.reporting import Reporter
+from reconciler.core.desired import Source
 from reconciler.core.observed import ObservedFile
 from reconciler.core.plan import FetchFiles, Step
 from reconciler.core.transfers import FileProgress
@@ -36,7 +37,7 @@ MIB = 2**20
 
 
 def download(number: int, name: str = "m") -> Step:
-    effect = FetchFiles(ModelName(name), "org/m", "main", "c", (ObservedFile("f", 9 * MIB),))
+    effect = FetchFiles(ModelName(name), Source(repo="org/m"), "c", (ObservedFile("f", 9 * MIB),))
     return Step(number, f"model_file.{name}", effect, "not on disk")
 
 

@@ -92,7 +92,7 @@ LockedOption = Annotated[
     bool, typer.Option("--locked", help="Fail where the lock file would have to change.")
 ]
 OfflineOption = Annotated[
-    bool, typer.Option("--offline", help="Never ask the hub: go by what is locked and on disk.")
+    bool, typer.Option("--offline", help="Ask no hub and no URL: go by what is locked and on disk.")
 ]
 ParallelismOption = Annotated[
     int | None,

@@ -166,7 +166,7 @@ def to_fetch(
     for key, model in sorted(desired.models.items()):
         name = ModelName(key)
         seen = files.get(name, _NO_FILES)
-        if model.state is ModelState.ABSENT or model.source.repo is None:
+        if model.state is ModelState.ABSENT or not model.source.is_fetched:
             continue
         if seen.status is FileStatus.MISSING:
             found[name] = seen.missing_bytes
@@ -207,9 +207,9 @@ def free_text(disk: ObservedDisk) -> str:
 
 
 def disk_obstacle(name: ModelName, desired: DesiredState, observed: ObservedState) -> str:
-    """Why the files of a model that the hub does not tell of would not find room either.
+    """Why the files of a model whose source cannot be asked would not find room either.
 
-    Of those that it tells of, the plan guard speaks.
+    Of the others the plan guard speaks.
     """
     for disk, wanted in crowded(to_fetch(desired, observed.files), observed):
         if name in wanted:

@@ -9,7 +9,6 @@ A message that starts with `expected` gets `, found ...` from `core.validate`.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 
 from pydantic import (
@@ -23,6 +22,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from reconciler.core.addresses import is_loopback, parse_host, parse_listen, parse_url, shown_url
 from reconciler.core.words import Effect, EngineKind, ModelState, Rollout
 
 RESTART: JsonDict = {"effect": Effect.RESTART.value}
@@ -39,7 +39,6 @@ _DURATION = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([kKMGT]?i?B)")
 _UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KiB": 2**10, "kiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_LISTEN = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\]):([0-9]{1,5})")
 
 
 def parse_duration(value: object) -> float:
@@ -141,44 +140,6 @@ def parse_sha256(value: str) -> str:
     return value.lower()
 
 
-def parse_host(value: str) -> str:
-    """Check a host name or an IPv4 address."""
-    labels = value.split(".")
-    good = len(value) <= 253 and all(
-        re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels
-    )
-    if not good or (labels[-1].isdigit() and not _is_address(IPv4Address, value)):
-        raise ValueError("expected a host name like llm.lan")
-    return value
-
-
-def _is_address(kind: type[IPv4Address | IPv6Address], value: str) -> bool:
-    try:
-        kind(value)
-    except ValueError:
-        return False
-    return True
-
-
-def parse_listen(value: object) -> str:
-    """Check `HOST:PORT`, `[V6]:PORT` or a bare port (then on 127.0.0.1)."""
-    text = f"127.0.0.1:{value}" if isinstance(value, int) and not isinstance(value, bool) else value
-    match = _LISTEN.fullmatch(text) if isinstance(text, str) else None
-    if not match or not 1 <= int(match[3]) <= 65535 or not _is_host(match[1], match[2]):
-        raise ValueError("expected an address like 127.0.0.1:8888")
-    return match[0]
-
-
-def _is_host(name: str | None, v6: str | None) -> bool:
-    if v6 is not None:
-        return _is_address(IPv6Address, v6)
-    try:
-        parse_host(name or "")
-    except ValueError:
-        return False
-    return True
-
-
 _TIME_SCHEMA: JsonDict = {
     "anyOf": [
         {"type": "number", "minimum": 0, "maximum": _LONGEST},
@@ -223,6 +184,7 @@ InnerPath = Annotated[str, AfterValidator(parse_inner_path)]
 Label = Annotated[str, AfterValidator(parse_label)]
 Repo = Annotated[str, AfterValidator(parse_repo)]
 Sha256 = Annotated[str, AfterValidator(parse_sha256)]
+Url = Annotated[str, AfterValidator(parse_url)]
 Host = Annotated[str, AfterValidator(parse_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 FlagValue = bool | str | tuple[str, ...]
@@ -284,10 +246,7 @@ class Gateway(_Base):
     @property
     def is_local(self) -> bool:
         """Only this machine itself can reach it."""
-        try:
-            return ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def url(self) -> str:
@@ -296,7 +255,7 @@ class Gateway(_Base):
 
 
 class Source(_Base):
-    """Where a model's files come from: a hub repository or a path, exactly one."""
+    """Where a model's files come from: a hub repository, a path or a URL, exactly one."""
 
     repo: Repo | None = Field(None, json_schema_extra=RESTART)
     """A hub repository, `org/name`; needs `quant`."""
@@ -308,20 +267,41 @@ class Source(_Base):
     """The repository's draft model, for speculative decoding: its file or quant."""
     path: FilePath | None = Field(None, json_schema_extra=RESTART)
     """A GGUF file; of several shards the first."""
+    url: Url | None = Field(None, json_schema_extra=NONE)
+    """Where one GGUF file is to be had, https; needs `sha256`, and that alone says which file."""
     sha256: Sha256 | None = Field(None, json_schema_extra=RESTART)
-    """What the file of `path` should hold; a changed value replaces the server."""
+    """What the file of `path` or `url` must hold; a changed value replaces the server."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
-        if (self.repo is None) == (self.path is None):
-            raise ValueError("give exactly one of `repo` and `path`")
+        if sum(one is not None for one in (self.repo, self.path, self.url)) != 1:
+            raise ValueError("give exactly one of `repo`, `path` and `url`")
         if self.repo is not None and self.sha256 is not None:
-            raise ValueError("`sha256` goes with `path`; the hub names the hashes of a `repo`")
+            raise ValueError(
+                "`sha256` goes with `path` or `url`; the hub names the hashes of a `repo`"
+            )
+        if self.url is not None and self.sha256 is None:
+            raise ValueError(
+                "`url` needs the file's `sha256`: from its publisher, or what `sha256sum` says of "
+                "a copy that you trust"
+            )
         if self.repo is None and (self.mmproj or self.draft):
             raise ValueError(
-                "`mmproj` and `draft` go with `repo`; beside a `path`, name their files in `args`"
+                "`mmproj` and `draft` go with `repo`; without one, name their files in `args`"
             )
         return self
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its files are downloaded, and not only looked for."""
+        return self.path is None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        if self.url is not None:
+            return shown_url(self.url)
+        return self.path or f"{self.repo}@{self.revision}"
 
 
 class Probe(_Base):
@@ -337,7 +317,7 @@ class Model(_Base):
     """One model: its files, its launch and its life."""
 
     source: Source = Field(json_schema_extra=RESTART)
-    """Where the files come from: exactly one of `repo` and `path`."""
+    """Where the files come from: exactly one of `repo`, `path` and `url`."""
     quant: Label | None = Field(None, json_schema_extra=RESTART)
     """Which of the repository's quants to run; required with `repo`."""
     quants: dict[Label, Size] = Field(default_factory=dict, json_schema_extra=NONE)
@@ -382,7 +362,7 @@ class DesiredState(_Base):
     engine: Engine = Field(Engine(), json_schema_extra=RESTART)
     """Which program serves the models."""
     store: FilePath = Field("models", json_schema_extra=NONE)
-    """Where fetched files live, in the layout of the hub's cache."""
+    """Where fetched files live, in the hub's cache layout; what a `url` brought under `urls/`."""
     gateway: Gateway | None = Field(Gateway(), json_schema_extra=GATEWAY)
     """The nginx in front; `false`: none, each server listens on the port of its model."""
     models: dict[str, Model] = Field(default_factory=dict, json_schema_extra=NONE)

@@ -260,7 +260,7 @@ def _store(facts: Facts) -> Iterator[Check]:
     if _is_network(store):
         said += f"; on {store.file_system}"
         hints.append("weights are read through it at each start, and while they serve: slow")
-    fetches = any(model.source.repo for _, model in _models(facts))
+    fetches = any(model.source.is_fetched for _, model in _models(facts))
     if facts.store_in_git and fetches:
         name = facts.wanted.state.store if facts.wanted.state else store.path
         hints.append(f"git does not ignore it: add `{name}/` to .gitignore")

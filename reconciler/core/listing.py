@@ -73,12 +73,11 @@ def model_rows(
 
 
 def _row(name: str, model: Model, files: ObservedFiles) -> ModelRow:
-    source = model.source
     is_known = bool(files.files)
     return ModelRow(
         name=name,
         state=model.state,
-        source=source.path or f"{source.repo}@{source.revision}",
+        source=model.source.place,
         quant=model.quant,
         quants=dict(sorted(model.quants.items())),
         aliases=list(model.aliases),

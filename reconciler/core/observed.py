@@ -119,7 +119,7 @@ class FileStatus(StrEnum):
     BAD = "bad"
     """Absent and not fetchable, truncated, or not a GGUF file."""
     UNKNOWN = "unknown"
-    """The hub was needed and could not be asked."""
+    """The hub, or a URL's server, was needed and could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class ObservedFiles:
     path: str = ""
     """The file an engine is given (of several shards the first), as it is or will be."""
     spec_id: str = ""
-    """What of the files enters the spec hash: the path, or repo@commit/file for a hub source."""
+    """What of the files enters the spec hash: path, repo@commit/file, or `url` (and its hash)."""
     files: tuple[ObservedFile, ...] = ()
     commit: str = ""
     reason: str = ""

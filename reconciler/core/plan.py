@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.core.desired import Source
 from reconciler.core.engine import LaunchSpec
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFile, ProcessRef
@@ -89,12 +90,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FetchFiles:
-    """Download a model's missing files from the hub."""
+    """Download a model's missing files."""
 
     model: ModelName
-    repo: str
-    revision: str
+    source: Source
     commit: str
+    """Of a repository, the one that has these files."""
     files: tuple[ObservedFile, ...]
 
 

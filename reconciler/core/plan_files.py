@@ -36,7 +36,7 @@ def plan_files(draft: Draft, scene: Scene, starting: frozenset[ModelName]) -> No
             continue
         address = f"model_file.{name}"
         change = Change(address, ResourceType.MODEL_FILE, name, Action.NO_OP, "on disk")
-        if files.status is FileStatus.MISSING and model.source.repo is not None:
+        if files.status is FileStatus.MISSING and model.source.is_fetched:
             change = _plan_fetch(draft, name, scene, files, change)
         elif files.status is not FileStatus.PRESENT:
             # A model with instances says it there; twice would only be noise.
@@ -65,14 +65,16 @@ def _plan_fetch(
     wrong = [file.name for file in missing if file.wrong]
     drift = f"{', '.join(wrong)}: wrong bytes" if wrong else ""
     reason = drift or "not on disk"
-    effect = FetchFiles(name, source.repo or "", source.revision, files.commit, missing)
+    effect = FetchFiles(name, source, files.commit, missing)
     needs = {draft.pins[name]} if name in draft.pins else set()
+    url, commit = Detail("url", None, source.place), Detail("commit", None, files.commit)
+    origin = url if source.url else commit
     draft.files.setdefault(name, set()).add(draft.step(change.address, effect, reason, needs))
     return replace(
         change,
         action=Action.CREATE,
         reason=reason,
-        details=(Detail("commit", None, files.commit), Detail("path", None, files.path)),
+        details=(origin, Detail("path", None, files.path)),
         drift=drift,
         impact=Impact(download_bytes=files.missing_bytes),
     )

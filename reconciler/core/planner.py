@@ -305,9 +305,9 @@ def _file_drift(server: ObservedServer, files: ObservedFiles, model: Model) -> s
     """A file of `source.path` that was replaced in place is reported, never acted upon."""
     if files.status is FileStatus.BAD:
         return f"{files.reason}; it runs on, but could not be started again"
-    # Another copy of a file of the hub has the same bytes.
+    # Another copy of what is fetched has the same bytes.
     if (
-        model.source.repo
+        model.source.is_fetched
         or not server.files
         or not files.identity
         or server.files == files.identity

@@ -65,10 +65,10 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class StoredRepo:
-    """What a store has of a repository."""
+    """What a store has of a repository, or of all URLs."""
 
     repo: str
-    """Its folder's name: `models--org--name`."""
+    """Its folder's name: `models--org--name`, or `urls`."""
     references: tuple[Reference, ...] = ()
     links: tuple[Link, ...] = ()
     blobs: tuple[Blob, ...] = ()
@@ -88,6 +88,10 @@ class Needed:
     """What live processes have open or mapped."""
 
 
+URLS = "urls"
+"""What a store calls the folder of files that came from URLs."""
+
+
 def folder_name(repo: str) -> str:
     """What a store calls a repository's folder."""
     return f"models--{repo.replace('/', '--')}"
@@ -105,6 +109,8 @@ def needed_by(
     held = [pin for name, pin in lock.items() if name not in absent]
     pins = {(pin.repo, pin.commit, file.name) for pin in held for file in pin.files}
     digests = {file.digest for pin in held for file in pin.files}
+    sources = (model.source for name, model in models.items() if name not in absent)
+    digests |= {source.sha256 for source in sources if source.url and source.sha256}
     unknown: set[str] = set()
     for name, seen in files.items():
         repo = models[name].source.repo

@@ -215,7 +215,7 @@ class Gpus(Protocol):
 
 
 class Files(Protocol):
-    """Model files on disk and on the hub."""
+    """Model files on disk, on the hub, at URLs."""
 
     def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
         """How the files of a model stand, and what its pin is or should be.
@@ -264,7 +264,7 @@ class Files(Protocol):
         ...
 
     def disk(self, model: Model) -> ObservedDisk:
-        """The disk that a hub model's files are downloaded to."""
+        """The disk that a model's files are downloaded to."""
         ...
 
 

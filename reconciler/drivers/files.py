@@ -1,4 +1,4 @@
-"""Model files: on disk by path, or from the hub.
+"""Model files: on disk by path, from the hub, or from a URL.
 
 In: a model of the desired state. Out: `ObservedFiles`. A foreign or truncated file is told by its
 GGUF header; the weights themselves are not read here.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.core.desired import Model
+from reconciler.core.desired import Model, Source
 from reconciler.core.gguf import GgufError, least_size
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import FileStatus, ObservedDisk, ObservedFile, ObservedFiles
@@ -24,6 +24,7 @@ from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.partial import came
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.hub_cache import identity_of, observed_file
+from reconciler.drivers.urls import UrlFiles
 from reconciler.drivers.verified import judged
 from reconciler.drivers.verifying import verify, wrong_bytes
 
@@ -37,6 +38,7 @@ class ModelFiles:
         self._root = root
         self._store = store
         self._hub = hub
+        self._urls = UrlFiles(store, hub.allowance, hub.verified, offline=hub.is_offline)
         self._sound: set[tuple[Path, str]] = set()
         self._reading = threading.Lock()
 
@@ -45,11 +47,18 @@ class ModelFiles:
         source = model.source
         if source.path is not None:
             found = self._by_path(source.path, source.sha256 or "")
+        elif source.url is not None:
+            found = self._with_partials(self._urls.inspect(source), source)
         else:
-            found = self._with_partials(self._hub.inspect(model, pin), model)
-        if deep and found.status is FileStatus.PRESENT:
-            return self._checked(found)
-        return found
+            found = self._with_partials(self._hub.inspect(model, pin), source)
+        if not deep or found.status is not FileStatus.PRESENT:
+            return found
+        checked = self._checked(found)
+        if checked.status is FileStatus.BAD and source.url is not None:
+            # Of a file from a URL no size is pinned: that it was cut off shows here alone.
+            doubted = self._urls.doubted(source, checked)
+            return self._with_partials(doubted, source) if doubted else checked
+        return checked
 
     def _checked(self, found: ObservedFiles) -> ObservedFiles:
         """A good header is read once, however many models share the file."""
@@ -63,19 +72,25 @@ class ModelFiles:
                 self._sound.add((path, file.identity))
         return found
 
-    def _with_partials(self, found: ObservedFiles, model: Model) -> ObservedFiles:
+    def _with_partials(self, found: ObservedFiles, source: Source) -> ObservedFiles:
         """What earlier downloads left of the files that are missing."""
         if found.status is not FileStatus.MISSING:
             return found
-        folder = self._hub.folder(model.source.repo or "")
         files, held = [], 0
         for file in found.files:
             bytes_here, room = (0, 0)
-            if not file.is_here and file.digest:
-                bytes_here, room = came(folder / "blobs" / file.digest, file.size)
+            # Where wrong bytes lie, none have come of the right ones.
+            if not (file.is_here or file.wrong) and file.digest:
+                bytes_here, room = came(self._fetched(source, file.digest), file.size)
             files.append(replace(file, came=bytes_here))
             held += max(room - bytes_here, 0)
         return replace(found, files=tuple(files), held_bytes=held)
+
+    def _fetched(self, source: Source, digest: str) -> Path:
+        """Where what is fetched comes to lie."""
+        if source.url is not None:
+            return self._urls.fetched(digest)
+        return self._hub.fetched(source.repo or "", digest)
 
     def _by_path(self, declared: str, sha256: str) -> ObservedFiles:
         first = Path(self._root, declared)
@@ -110,13 +125,14 @@ class ModelFiles:
 
     def fetch(self, fetch: FetchFiles, progress: Told, cancel: Cancel) -> None:
         """Download a model's missing files."""
-        self._hub.fetch(fetch, progress, cancel)
+        driver = self._urls if fetch.source.url else self._hub
+        driver.fetch(fetch, progress, cancel)
 
     def latest(self, model: Model, pin: Pin | None) -> ObservedFiles:
         """The same by what the model's revision is on the hub now."""
         if model.source.repo is None:
             return self.inspect(model, deep=False)
-        return self._with_partials(self._hub.latest(model, pin), model)
+        return self._with_partials(self._hub.latest(model, pin), model.source)
 
     def verify(self, effect: VerifyFiles, progress: Told, cancel: Cancel) -> None:
         """Read files whole, and remember which bytes they have."""
@@ -139,7 +155,8 @@ class ModelFiles:
 
     def disk(self, model: Model) -> ObservedDisk:
         """The file system of the model's folder in the store (or where it will be made)."""
-        folder = self._hub.folder(model.source.repo or "")
+        source = model.source
+        folder = self._urls.folder if source.url else self._hub.folder(source.repo or "")
         there = folder
         while not there.exists():
             there = there.parent

@@ -7,7 +7,6 @@ The hub's own client is imported late: an offline plan of what is here must not 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,16 +20,16 @@ from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, VerifyFiles
 from reconciler.core.present import human_bytes
 from reconciler.core.quants import QuantError, choose, quant_sizes
-from reconciler.core.transfers import FileProgress
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
+from reconciler.drivers.fetch.head import read_head
 from reconciler.drivers.fetch.order import Limits, Order, Remote
+from reconciler.drivers.fetch.run import all_files
 from reconciler.drivers.hub_cache import (
     COMMIT,
     commit_of,
     digest_of,
-    identity_of,
     local_pin,
     names_in,
     observed_file,
@@ -39,7 +38,7 @@ from reconciler.drivers.hub_cache import (
     snapshot,
 )
 from reconciler.drivers.verified import Verified, judged
-from reconciler.drivers.verifying import verify
+from reconciler.drivers.verifying import verify_unknown
 from reconciler.errors import HubError
 
 if TYPE_CHECKING:
@@ -63,17 +62,22 @@ class Hub:
         offline: bool = False,
     ) -> None:
         self._store = store
-        self._allowance = Allowance(limits or Limits())
+        self.allowance = Allowance(limits or Limits())
+        """What all downloads take together, whatever they come from."""
         self._caches = (store, *(cache for cache in caches if cache != store))
         self.verified = Verified()
         """What is known of bytes that lie on disk. Who keeps it between runs puts it here."""
         self._endpoint = endpoint
         self._token = token
-        self._is_offline = offline
+        self.is_offline = offline
 
     def folder(self, repo: str) -> Path:
         """Where a repository lies in the store."""
         return repo_folder(self._store, repo)
+
+    def fetched(self, repo: str, digest: str) -> Path:
+        """Where the bytes with this hash come to lie."""
+        return self.folder(repo) / "blobs" / digest
 
     def inspect(self, model: Model, pin: Pin | None = None) -> ObservedFiles:
         """The files that a model stands for: here, to be fetched, or not to be found out.
@@ -118,7 +122,7 @@ class Hub:
         return replace(found, quants=quant_sizes(_sizes(files)))
 
     def _listing(self, repo: str, revision: str) -> tuple[str, Mapping[str, LockedFile]]:
-        if self._is_offline:
+        if self.is_offline:
             raise HubError(
                 f"hub repository {repo} is not asked, because of --offline",
                 hint="what is in the lock file and on disk needs no hub; for this, leave it out",
@@ -135,7 +139,7 @@ class Hub:
                 return _seen(FileStatus.PRESENT, folder, known, files)
         folder = snapshot(self._store, pin.repo, pin.commit)
         found = _seen(FileStatus.MISSING, folder, pin, self._files(folder, pin))
-        if self._is_offline:
+        if self.is_offline:
             size = human_bytes(found.missing_bytes)
             reason = (
                 f"{size} of its files are not here, and --offline keeps them from being fetched"
@@ -176,47 +180,32 @@ class Hub:
 
         What proves to lie here already, though nobody knows who hashed it, is hashed now.
         """
-        from reconciler.drivers.fetch.run import all_files  # noqa: PLC0415 - it costs 0.05 s
-
-        effects.sweep(repo_folder(self._store, fetch.repo))
+        repo, revision = fetch.source.repo or "", fetch.source.revision
+        effects.sweep(self.folder(repo))
         for file in fetch.files:
-            self._remove_wrong(self._blob(fetch.repo, file.digest))
+            self.verified.make_room(self.fetched(repo, file.digest), file.digest)
         client = self._client()
-        orders = [self._order(client, fetch.repo, fetch.commit, file) for file in fetch.files]
-        with client.translated(fetch.repo):
+        orders = [self._order(client, repo, fetch.commit, file) for file in fetch.files]
+        with client.translated(repo):
             # The links come last: who is killed before has files missing, and clears up.
-            if not COMMIT.fullmatch(fetch.revision):
-                ref = repo_folder(self._store, fetch.repo) / "refs" / fetch.revision
+            if not COMMIT.fullmatch(revision):
+                ref = self.folder(repo) / "refs" / revision
                 effects.make_folder(ref.parent, mode=0o755)
                 effects.write_atomic(ref, fetch.commit, mode=0o644)
-            all_files(orders, self._allowance, progress, cancel)
-        folder = snapshot(self._store, fetch.repo, fetch.commit)
-        here = (self._found(folder, file.name) for file in fetch.files)
-        unknown = tuple(one for one in here if self.verified.hash_of(one.identity) != one.digest)
-        verify(VerifyFiles(fetch.model, str(folder), unknown), self.verified, _quietly, cancel)
-
-    def _blob(self, repo: str, digest: str) -> Path:
-        return repo_folder(self._store, repo) / "blobs" / digest
-
-    def _remove_wrong(self, blob: Path) -> None:
-        """Make room for the right bytes; who has the wrong ones mapped keeps them."""
-        if not blob.is_file():
-            return
-        file = replace(observed_file(blob, blob.name), digest=blob.name)
-        if judged(file, self.verified).wrong:
-            effects.unlink(blob)
+            all_files(orders, self.allowance, progress, cancel)
+        folder = snapshot(self._store, repo, fetch.commit)
+        here = tuple(self._found(folder, file.name) for file in fetch.files)
+        verify_unknown(VerifyFiles(fetch.model, str(folder), here), self.verified, cancel)
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         """The same pin with what its headers say; the bytes that were read are kept."""
-        from reconciler.drivers.fetch.head import read_head  # noqa: PLC0415 - it costs 0.05 s
-
         client = self._client()
         headers = []
         for file in pin.files:
             if file.role is FileRole.WEIGHTS:
                 order = self._order(client, pin.repo, pin.commit, file)
                 with client.translated(pin.repo):
-                    headers.append(read_head(order, self._allowance.limits, cancel))
+                    headers.append(read_head(order, self.allowance.limits, cancel))
         return replace(pin, facts=facts_of(one for one in headers if one))
 
     def _order(
@@ -238,15 +227,12 @@ class Hub:
             return remote
 
         def arrived(blob: Path, hashed: str) -> None:
-            if hashed:
-                # What is not remembered is hashed again; it came all the same.
-                with contextlib.suppress(OSError):
-                    self.verified.remember(blob, identity_of(blob), hashed, is_right=True)
+            self.verified.arrived(blob, hashed)
             target = os.path.relpath(blob, link.parent)
             effects.make_folder(link.parent, mode=0o755)
             effects.swap_link(link, target)
 
-        blobs = self._blob(repo, "")
+        blobs = self.fetched(repo, "")
         return Order(where, file.name, file.size, blobs, locate, arrived)
 
     def _client(self) -> HubClient:
@@ -309,10 +295,6 @@ def _check_pin(pin: Pin) -> None:
             hint="without it nothing can be pinned: use another HF_ENDPOINT",
             retryable=False,
         )
-
-
-def _quietly(_files: tuple[FileProgress, ...]) -> None:
-    pass
 
 
 _FLAGS = {FileRole.MMPROJ: "mmproj", FileRole.DRAFT: "model-draft"}

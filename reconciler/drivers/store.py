@@ -12,15 +12,16 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reconciler.core.prune import Blob, Inode, Link, Partial, Reference, Removal, StoredRepo
+from reconciler.core.prune import URLS, Blob, Inode, Link, Partial, Reference, Removal, StoredRepo
 from reconciler.drivers import effects, proc
 
 _ENDS = (".incomplete", ".reconcile.journal")
 
 
 def stored_repos(store: Path) -> tuple[StoredRepo, ...]:
-    """All repositories in a store."""
-    folders = (path for path in sorted(store.glob("models--*")) if not path.is_symlink())
+    """All repositories in a store, and what URLs brought."""
+    paths = (*sorted(store.glob("models--*")), store / URLS)
+    folders = (path for path in paths if not path.is_symlink())
     return tuple(_repo(path) for path in folders if path.is_dir())
 
 

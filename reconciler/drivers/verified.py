@@ -8,6 +8,7 @@ still have it loaded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -64,6 +65,24 @@ class Verified:
             known[identity] = entry
             files = {one: asdict(known) for one, known in sorted(known.items())}
             effects.write_atomic(self._path, json.dumps({"files": files}, indent=1) + "\n")
+
+    def arrived(self, path: Path, digest: str) -> None:
+        """Note what a download hashed on its way; without a digest nobody did.
+
+        What cannot be noted is hashed again; it came all the same.
+        """
+        if digest:
+            with contextlib.suppress(OSError):
+                self.remember(path, identity_of(path), digest, is_right=True)
+
+    def make_room(self, path: Path, digest: str) -> None:
+        """Remove what is known to have wrong bytes; who has those mapped keeps them.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        if path.is_file() and is_other(self.hash_of(identity_of(path)), digest):
+            effects.unlink(path)
 
     def _entries(self) -> dict[str, _Entry]:
         if self._path is None:

@@ -69,6 +69,8 @@ def files_of(
     source = model.source
     if source.path is not None:
         path = spec_id = f"/r/{source.path}"
+    elif source.url is not None:
+        path, spec_id = f"/r/models/urls/blobs/{source.sha256}", "url"
     else:
         path = f"/r/models/{source.repo}/{model.quant}.gguf"
         spec_id = f"{source.repo}@{'c' * 40}/{model.quant}.gguf"

@@ -55,6 +55,14 @@ FULL = desired({"a": {"port": 8001, "params": PARAMS, "args": {"jinja": True}, "
 SURGE = desired({"a": {"rollout": "surge", "drain": "90s"}})
 SURGE_OLD = desired({"a": {"rollout": "surge", "params": PARAMS}})
 HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
+URL, OTHER_URL, OTHER_BYTES = (
+    desired({"a": {"source": {"url": url, "sha256": digest * 64}}})
+    for url, digest in (
+        ("https://example.org/x.gguf?key=1", "5"),
+        ("https://example.net/y.gguf", "5"),
+        ("https://example.org/x.gguf?key=1", "6"),
+    )
+)
 NEW_HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4", "params": PARAMS}})
 TWINS = desired({name: {"source": {"repo": "org/far"}, "quant": "Q4"} for name in "ab"})
 RIGHT, WRONG = "5" * 64, "6" * 64
@@ -138,6 +146,12 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     "create": (FULL, observed(FULL, gateway=NO_NGINX)),
     "create after it died": (ONE, observed(ONE, journal=DIED)),
     "download": (HUB, with_files(HUB, FileStatus.MISSING)),
+    "download from a URL": (URL, with_files(URL, FileStatus.MISSING)),
+    "another URL of the same bytes": (URL, observed(URL, server(OTHER_URL, "a"))),
+    "a URL of other bytes": (
+        OTHER_BYTES,
+        with_files(OTHER_BYTES, FileStatus.MISSING, server(URL, "a")),
+    ),
     "verify": (HUB, pinned(HUB)),
     "verify the half": (HUB, pinned(HUB, hashes="r")),
     "verified before": (HUB, pinned(HUB, hashes="rr")),

@@ -11,6 +11,7 @@ from typing import Any
 from builders import SITE, desired, instances, rendered
 from hypothesis import strategies as st
 from world import Luck, World
+from world_files import RIGHT
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import (
@@ -30,10 +31,13 @@ SOURCES: tuple[dict[str, str], ...] = (
     {"path": "one.gguf"},
     {"path": "two.gguf"},
     {"repo": "org/far"},
+    {"url": "https://example.org/x.gguf", "sha256": RIGHT},
+    {"url": "https://mirror.example.org/x.gguf", "sha256": RIGHT},
     {"path": "bad.gguf"},
     {"repo": "org/dark"},
 )
-GOOD_SOURCES = SOURCES[:3]
+GOOD_SOURCES = SOURCES[:5]
+FETCHED = ("org/far", RIGHT)
 PHASES = (Phase.READY, Phase.STARTING, Phase.UNHEALTHY, Phase.STOPPING)
 OLD = SpecHash("0" * 12)
 TAPES = st.binary(min_size=64, max_size=64)
@@ -75,12 +79,13 @@ def desired_states(draw: st.DrawFn, *, trouble: bool = False) -> DesiredState:
 def any_world(state: DesiredState, luck: Luck, *, trouble: bool = False) -> World:
     """A machine in any state, with `state` in mind: some of its servers are the right ones."""
     world = World()
-    world.files = {"org/far": FileStatus.MISSING}
+    world.files = dict.fromkeys(FETCHED, FileStatus.MISSING)
     world.files |= {"bad.gguf": FileStatus.BAD, "org/dark": FileStatus.UNKNOWN}
-    if luck.pick(2):
-        world.files["org/far"] = FileStatus.PRESENT
-        if trouble and luck.pick(4) == 1:
-            world.replace_file("org/far", wrong=True)
+    for source in FETCHED:
+        if luck.pick(2):
+            world.files[source] = FileStatus.PRESENT
+            if trouble and luck.pick(4) == 1:
+                world.replace_file(source, wrong=True)
     if trouble:
         world.strangers = {port for port in (*PORTS, 8888) if luck.pick(8) == 1}
         world.nginx = () if luck.pick(8) == 1 else world.nginx

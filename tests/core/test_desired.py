@@ -16,7 +16,6 @@ from reconciler.core.desired import (
     Source,
     Tls,
     parse_duration,
-    parse_host,
     parse_inner_path,
     parse_path,
     parse_size,
@@ -28,6 +27,7 @@ SCHEMA_TYPES = [
     for kind in vars(desired).values()
     if isinstance(kind, type) and issubclass(kind, BaseModel) and kind.model_fields
 ]
+URL = "https://example.org/x.gguf"
 FIELDS = [(kind, name) for kind in SCHEMA_TYPES for name in kind.model_fields]
 
 
@@ -105,19 +105,6 @@ def test_inner_paths() -> None:
         parse_inner_path("/etc/keys")
 
 
-@pytest.mark.parametrize("host", ["a", "llm.lan", "10.0.0.1", "my_host", "A-1.b", "a" * 63])
-def test_hosts(host: str) -> None:
-    assert parse_host(host) == host
-
-
-@pytest.mark.parametrize(
-    "host", ["", "-a", "a-", "a.", ".a", "a b", "a:1", "1.2.3", "1.2.3.256", "a" * 64, "a." * 127]
-)
-def test_no_hosts(host: str) -> None:
-    with pytest.raises(ValueError, match="host name"):
-        parse_host(host)
-
-
 @pytest.mark.parametrize(
     ("listen", "host", "port"),
     [
@@ -137,11 +124,15 @@ def test_no_listen(listen: str) -> None:
         Gateway(listen=listen)
 
 
-def test_a_source_is_a_repo_or_a_path() -> None:
-    with pytest.raises(ValidationError, match=re.escape("exactly one of `repo` and `path`")):
-        Source()
-    with pytest.raises(ValidationError, match="goes with `path`"):
+def test_a_source_is_a_repo_a_path_or_a_url() -> None:
+    for given in ({}, {"path": "x", "repo": "a/b"}, {"path": "x", "url": URL}):
+        with pytest.raises(ValidationError, match=re.escape("exactly one of `repo`, `path` and")):
+            Source(**given)
+    with pytest.raises(ValidationError, match="goes with `path` or `url`"):
         Source(repo="a/b", sha256="0" * 64)
+    with pytest.raises(ValidationError, match="needs the file's `sha256`"):
+        Source(url=URL)
+    assert Source(url=URL, sha256="F" * 64).sha256 == "f" * 64
     with pytest.raises(ValidationError, match="`quant` is required"):
         Model(source=Source(repo="a/b"))
 

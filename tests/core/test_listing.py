@@ -25,6 +25,12 @@ def test_all_models_are_there_with_what_is_known_of_them() -> None:
     assert (c.state, c.size_bytes, c.path) == (ModelState.ABSENT, None, None)
 
 
+def test_a_url_is_shown_without_what_may_be_a_key() -> None:
+    source = {"url": "https://example.org/x.gguf?key=1", "sha256": "5" * 64}
+    [row] = model_rows(desired({"a": {"source": source}}), {})
+    assert row.source == "https://example.org/x.gguf?…"
+
+
 def test_files_that_can_be_fetched_count_as_missing() -> None:
     files = {ModelName("a"): files_of(STATE.models["a"], FileStatus.MISSING, size=77)}
     row = model_rows(STATE, files)[0]

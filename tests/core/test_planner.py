@@ -143,7 +143,7 @@ def test_a_stop_carries_its_times_and_who_it_is_for() -> None:
 def test_a_fetch_names_the_missing_files_only() -> None:
     state = HUB
     effect = effect_of(plan(state, with_files(state, FileStatus.MISSING)), FetchFiles)
-    assert (effect.repo, effect.revision, effect.commit) == ("org/far", "main", "c" * 40)
+    assert (effect.source.place, effect.commit) == ("org/far@main", "c" * 40)
     assert [file.name for file in effect.files] == ["Q4.gguf"]
 
 

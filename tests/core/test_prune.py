@@ -8,6 +8,7 @@ from builders import desired, files_of, pin_of, server
 
 from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.prune import (
+    URLS,
     WEEK_S,
     Blob,
     Inode,
@@ -97,6 +98,13 @@ def test_a_repository_of_which_nothing_is_known_stays_whole() -> None:
     assert Removal("models--org--a--b", "", "", 0, "").label == "org/a--b"
 
 
+def test_what_urls_brought_goes_by_its_hash() -> None:
+    stored = StoredRepo(URLS, blobs=(blob(1), blob(2), blob(3)))
+    needed = Needed(digests=frozenset({"sha1"}), open=frozenset({(1, 2)}))
+    (gone,) = prune((stored,), needed, NOW)
+    assert (gone.label, gone.path, gone.name) == ("urls", "/b/sha3", "sha3")
+
+
 def test_what_a_desired_file_needs() -> None:
     state = desired(
         {
@@ -104,6 +112,11 @@ def test_what_a_desired_file_needs() -> None:
             "far": {"source": {"repo": "org/far"}, "quant": "Q4"},
             "off": {"source": {"repo": "org/off"}, "quant": "Q4", "state": "absent"},
             "dark": {"source": {"repo": "org/dark"}, "quant": "Q4"},
+            "url": {"source": {"url": "https://example.org/x.gguf", "sha256": "6" * 64}},
+            "old": {
+                "source": {"url": "https://example.org/y.gguf", "sha256": "7" * 64},
+                "state": "absent",
+            },
         }
     )
     far = state.models["far"]
@@ -117,7 +130,7 @@ def test_what_a_desired_file_needs() -> None:
     needed = needed_by(state, {ModelName("gone"): pin, ModelName("off"): off}, files)
     assert needed == Needed(
         frozenset({(REPO, "c" * 40, "Q4.gguf"), (REPO, OLD, "Q4.gguf")}),
-        frozenset({"5" * 64}),
+        frozenset({"5" * 64, "6" * 64}),
         frozenset({folder_name("org/dark")}),
     )
     other = Needed(frozenset({("r", "c", "n")}), open=frozenset({(7, 7)}))

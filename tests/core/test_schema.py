@@ -31,6 +31,11 @@ models:
     drain: 90
     grace: 1.5s
     quants: {Q4: 4.9GiB, Q8: 100}
+  b:
+    source:
+      url: https://example.org/b.gguf
+      sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    port: 8002
 """
 REFUSED = (
     "aliases-text",

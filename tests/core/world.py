@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from builders import ENGINE, TEMPLATES, ports_in, with_pin
-from world_files import Shelf, StepFailedError, require
+from world_files import Shelf, StepFailedError, key_of, require
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.gguf import Facts
@@ -172,9 +172,10 @@ class World(Shelf):
                 yield
                 self._write(effect)
             case FetchFiles():
-                require(effect.model in self.pins, f"{effect.model}: fetched before it is pinned")
+                is_pinned = effect.model in self.pins or effect.source.url
+                require(is_pinned, f"{effect.model}: fetched before it is pinned")
                 yield
-                self.fetch(effect.repo)
+                self.fetch(key_of(effect.source))
             case VerifyFiles():
                 yield
                 self.verify(effect)

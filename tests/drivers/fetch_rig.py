@@ -16,6 +16,7 @@ from hub_faults import Content, Made, sha_of
 from hub_models import asked
 from hub_server import HubServer
 
+from reconciler.core.desired import Source
 from reconciler.core.observed import FileStatus, ObservedFile
 from reconciler.core.plan import FetchFiles
 from reconciler.core.words import ModelName
@@ -60,12 +61,12 @@ class Rig:
         """What a run does that finds the files missing."""
         found = self.client.inspect(asked(REPO, "main", quant))
         files = tuple(one for one in found.files if not one.identity)
-        step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
+        step = FetchFiles(ModelName("m"), Source(repo=REPO), found.commit, files)
         self.client.fetch(step, progress, cancel)
 
     def fetch_file(self, name: str) -> None:
         """What a run does whose plan names this very file."""
-        step = FetchFiles(ModelName("m"), REPO, "main", "c" * 40, (ObservedFile(name, 1),))
+        step = FetchFiles(ModelName("m"), Source(repo=REPO), "c" * 40, (ObservedFile(name, 1),))
         self.client.fetch(step, lambda *_: None, NEVER)
 
     def is_here(self, quant: str = "Q4") -> bool:

@@ -12,6 +12,7 @@ from hub_models import asked
 from hub_server import HubServer
 from tiny_gguf import write_tiny_gguf
 
+from reconciler.core.desired import Source
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFiles
 from reconciler.core.plan import FetchFiles
@@ -39,7 +40,7 @@ def pin_of(found: ObservedFiles) -> Pin:
 
 def fetch(client: Hub, found: ObservedFiles) -> None:
     files = tuple(one for one in found.files if not one.identity)
-    step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
+    step = FetchFiles(ModelName("m"), Source(repo=REPO), found.commit, files)
     client.fetch(step, lambda *_: None, NEVER)
 
 

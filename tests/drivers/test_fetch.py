@@ -294,7 +294,7 @@ def test_a_busy_store_is_left_alone_as_long_as_it_asks(rig: Rig, asked: str) -> 
 
 def test_a_store_that_stays_broken_is_said(rig: Rig) -> None:
     rig.hub.faults = [Fault(Kind.STATUS, status=503)] * 99
-    with pytest.raises(HubError, match=r"its hub answered HTTP 503") as caught:
+    with pytest.raises(HubError, match=r"its server answered HTTP 503") as caught:
         rig.fetch()
     assert caught.value.retryable
     assert len(rig.hub.faults) > 80

@@ -6,6 +6,7 @@ bytes in the end, or there is an error that says what was wrong.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -20,7 +21,7 @@ import fetch_child
 import huggingface_hub
 import pytest
 from fetch_rig import KIB, QUICK, Rig
-from hub_faults import Fault, Kind, Made
+from hub_faults import Fault, Kind, Made, sha_of
 from hub_server import HubServer, hub_server
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +75,22 @@ def test_ten_kills_cost_at_most_two_per_cent(hub: HubServer, tmp_path: Path) -> 
     assert process.exitcode == 0
     assert hub.sent <= 1.02 * BIG
     rig.assert_right(content)
+
+
+def test_ten_kills_of_a_url_cost_no_more(hub: HubServer, tmp_path: Path) -> None:
+    content = Made(BIG, 1)
+    hub.files["x.gguf"] = content
+    argv = (f"{hub.endpoint}/files/x.gguf", sha_of(content), str(tmp_path), Limits())
+    for kill in range(1, KILLS + 1):
+        process = CONTEXT.Process(target=fetch_child.fetch_url, args=argv)
+        process.start()
+        kill_at(hub, process, kill * BIG // (KILLS + 1))
+        assert process.exitcode == -signal.SIGKILL
+    fetch_child.fetch_url(*argv)
+    assert hub.sent <= 1.02 * BIG
+    [path] = (path for path in tmp_path.rglob("*") if path.is_file())
+    with path.open("rb") as file:
+        assert path.name == sha_of(content) == hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def test_memory_does_not_grow_with_the_file(hub: HubServer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from launches import SITE
 
-from reconciler.core.desired import Model
+from reconciler.core.desired import Model, Source
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles
@@ -34,7 +34,7 @@ class QuietHub(Hub):
         return self.found
 
     def fetch(self, fetch: FetchFiles, progress: Any, cancel: Any) -> None:
-        self.asked.append(("fetch", fetch.repo))
+        self.asked.append(("fetch", str(fetch.source.repo)))
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def by_repo() -> Model:
 
 def test_a_repository_is_asked_of_the_hub(files: ModelFiles, hub: QuietHub) -> None:
     assert files.inspect(by_repo(), deep=True) == hub.found
-    fetch = FetchFiles(ModelName("m"), "org/name", "v2", "c" * 40, ())
+    fetch = FetchFiles(ModelName("m"), Source(repo="org/name", revision="v2"), "c" * 40, ())
     files.fetch(fetch, lambda *_: None, threading.Event())
     assert hub.asked == [("org/name", "v2", "Q4_0"), ("fetch", "org/name")]
 

@@ -17,6 +17,7 @@ from hub_models import asked
 from hub_server import TOKEN, HubServer, hub_server
 from waiting import after, free_port
 
+from reconciler.core.desired import Source
 from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.plan import FetchFiles
 from reconciler.core.transfers import FileProgress, total_of
@@ -55,7 +56,9 @@ def make_client(hub: HubServer, folder: Path, *, token: str | None = None) -> Hu
 
 
 def to_fetch(found: ObservedFiles, repo: str = REPO, revision: str = "main") -> FetchFiles:
-    return FetchFiles(ModelName("m"), repo, revision, found.commit, found.files)
+    return FetchFiles(
+        ModelName("m"), Source(repo=repo, revision=revision), found.commit, found.files
+    )
 
 
 def fetch(client: Hub, repo: str = REPO, revision: str = "main", quant: str = "Q4_K_M") -> None:

@@ -82,6 +82,20 @@ def test_nothing_outside_is_touched(store: Path, tmp_path: Path) -> None:
     assert not (repo / "snapshots").exists()
 
 
+def test_what_urls_brought_is_seen_too(store: Path) -> None:
+    blobs = store / "urls" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "four").write_bytes(b"four" * 5000)
+    (blobs / "five.reconcile.incomplete").write_text("half")
+    _, found = stored_repos(store)
+    assert (found.repo, found.references, found.links) == ("urls", (), ())
+    assert [one.digest for one in found.blobs] == ["four"]
+    assert len(found.partials) == 1
+    meant = removals(store, Needed(digests=frozenset({"one", "two"})))
+    remove(meant, store)
+    assert not (store / "urls").exists()
+
+
 def test_a_download_keeps_its_partial(store: Path) -> None:
     partial = store / "models--org--x" / "blobs" / "three.reconcile.incomplete"
     with partial.open("rb") as held:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from engine_programs import real_engines
+from hub_faults import sha_of
 from hub_server import HubServer, hub_server
 from waiting import eventually
 
@@ -52,14 +53,17 @@ def test_every_verb_is_known_to_look_or_to_act() -> None:
 
 
 def twenty(lab: Lab, hub: HubServer) -> None:
-    """Models of all kinds; one of them from a hub."""
+    """Models of all kinds; one of them from a hub, one from a URL."""
     hub.add("org/tiny-GGUF", {"tiny-Q4_0.gguf": lab.weights.read_bytes()})
+    hub.files["x.gguf"] = lab.weights.read_bytes() + b"other"
+    url = {"url": f"{hub.endpoint}/files/x.gguf", "sha256": sha_of(hub.files["x.gguf"])}
     lab.variables = {"HF_ENDPOINT": hub.endpoint}
     (lab.root / "resting.gguf").write_bytes(lab.weights.read_bytes())
     small = {"ctx_size": 256, "parallel": 1}
-    models: dict[str, dict[str, Any]] = {f"m{number}": {} for number in range(COUNT - 5)}
+    models: dict[str, dict[str, Any]] = {f"m{number}": {} for number in range(COUNT - 6)}
     models |= {
         "hub": {"source": {"repo": "org/tiny-GGUF"}, "quant": "Q4_0"},
+        "url": {"source": url},
         "two": {"replicas": 2, "port": machine.free_port(), "rollout": "surge"},
         "files": {"state": "present", "source": {"path": "resting.gguf"}},
         "off": {"aliases": ["org/off:latest"], "source": {"path": "resting.gguf"}},

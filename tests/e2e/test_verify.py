@@ -19,6 +19,7 @@ from e2e import machine
 from e2e.lab import Lab
 from e2e.terminal import CTRL_C, Terminal
 from e2e.trace import traced
+from reconciler.core.present import human_bytes
 
 REPO = "org/tiny-GGUF"
 NOTHING = "No changes. The machine matches desired/x.yaml.\n"
@@ -237,7 +238,9 @@ def test_verify_reads_again_and_says_what_is_wrong(
     assert hub.requests == asked
     plan = fakes.plan()
     assert "-/+ instance.a                       it runs on wrong bytes" in plan.out
+    said = human_bytes(blob.stat().st_size)
     assert "  ! model_file.a                     " in plan.out
+    assert f": wrong bytes, {said} to download" in plan.out
     assert fakes.status(code=3)["converged"] is False
     hub.sent = 0
     fakes.apply()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
 
-from reconciler.core.desired import Gateway, Model
+from reconciler.core.desired import Gateway, Model, Source
 from reconciler.core.gguf import Facts
 from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
@@ -36,12 +36,17 @@ from reconciler.drivers.base import Cancel, Drivers, Told
 from reconciler.errors import GatewayError, InvalidDesiredError, LockHeldError, StepError
 
 
+def key_of(source: Source) -> str:
+    """What a source is known by."""
+    return source.path or source.repo or source.url or ""
+
+
 class FakeFiles:
     """The `Files` of a test: every source is there, unless `found` says otherwise."""
 
     def __init__(self) -> None:
         self.found: dict[str, ObservedFiles] = {}
-        """By `source.path` or `source.repo`."""
+        """By `source.path`, `source.repo` or `source.url`."""
         self.inspected: list[tuple[str, bool]] = []
         self.asked_anew: list[str] = []
         self.fetched: list[FetchFiles] = []
@@ -52,7 +57,7 @@ class FakeFiles:
         """Called in the middle of a download; what it raises ends the download."""
 
     def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
-        key = model.source.path or model.source.repo or ""
+        key = key_of(model.source)
         self.inspected.append((key, deep))
         found = self.found.get(key, ObservedFiles(FileStatus.PRESENT, f"/{key}", key))
         return replace(found, pin=pin) if pin and pin.covers(model) else found
@@ -82,8 +87,9 @@ class FakeFiles:
         if self.on_fetch:
             self.on_fetch(fetch)
         self.fetched.append(fetch)
-        here = self.found.get(fetch.repo, ObservedFiles(FileStatus.PRESENT))
-        self.found[fetch.repo] = replace(here, status=FileStatus.PRESENT)
+        key = key_of(fetch.source)
+        here = self.found.get(key, ObservedFiles(FileStatus.PRESENT))
+        self.found[key] = replace(here, status=FileStatus.PRESENT)
         progress(tuple(FileProgress(file.name, file.size, file.size) for file in fetch.files))
 
     def disk(self, model: Model) -> ObservedDisk:

@@ -1,4 +1,4 @@
-"""A process that fetches one quant, to be killed or measured.
+"""A process that fetches one quant or URL, to be killed or measured.
 
 In: the hub, the store, limits. Out: the files; as a program, too, the most memory it held, in KiB,
 and how many bytes came. With a number of seconds it keeps nothing, and leaves off after them:
@@ -15,13 +15,17 @@ from pathlib import Path
 
 from hub_models import asked
 
+from reconciler.core.desired import Source
 from reconciler.core.plan import FetchFiles
 from reconciler.core.transfers import FileProgress, total_of
 from reconciler.core.words import ModelName
 from reconciler.drivers import effects
 from reconciler.drivers.base import Told
+from reconciler.drivers.fetch.allowance import Allowance
 from reconciler.drivers.fetch.order import Limits
 from reconciler.drivers.hub import Hub
+from reconciler.drivers.urls import UrlFiles
+from reconciler.drivers.verified import Verified
 from reconciler.errors import HubError, InterruptedRunError
 
 REPO = "org/Model-GGUF"
@@ -38,11 +42,19 @@ def fetch(
     client = Hub(store, (), endpoint=endpoint, limits=limits)
     found = client.inspect(asked(REPO, "main", quant))
     files = tuple(one for one in found.files if not one.identity)
-    step = FetchFiles(ModelName("m"), REPO, "main", found.commit, files)
+    step = FetchFiles(ModelName("m"), Source(repo=REPO), found.commit, files)
     try:
         client.fetch(step, progress, cancel or threading.Event())
     except HubError:
         sys.exit(3)
+
+
+def fetch_url(url: str, sha256: str, store: str, limits: Limits) -> None:
+    """The same of a file that has a URL."""
+    source = Source(url=url, sha256=sha256)
+    files = UrlFiles(store, Allowance(limits), Verified(), offline=False)
+    step = FetchFiles(ModelName("m"), source, "", files.inspect(source).files)
+    files.fetch(step, lambda _: None, threading.Event())
 
 
 def peak_kib() -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from certificates import Certificate
 from hub_faults import Content, Fault, Kind, Made, flipped, hang, part, reset, sha_of
 
 TOKEN = "hf_" + "secret" * 4
@@ -53,12 +54,16 @@ class HubServer:
     elsewhere: str = ""
     """Where a store sends on to; the hub itself if it is not said."""
     repos: dict[str, Repo] = field(default_factory=dict)
+    files: dict[str, Content] = field(default_factory=dict)
+    """What lies on it as plain files, at `/files/NAME`."""
     requests: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
     broken: int = 0
     faults: list[Fault] = field(default_factory=list)
     is_ranged: bool = True
     """Whether its store knows ranges."""
+    is_sized: bool = True
+    """Whether its store says how large files are."""
     is_hashed: bool = True
     """Whether its listing says what the bytes of files are."""
     etag: str = ""
@@ -109,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(self.hub.broken, b"broken")
         elif self.path.startswith("/cdn/"):
             self._weights(self.path.removeprefix("/cdn/"))
+        elif self.path.startswith("/files/"):
+            name = self.path.removeprefix("/files/").partition("?")[0]
+            self._content(self.hub.files.get(name))
         elif api:
             self._api(api[1], api[2] or "main")
         elif tree:
@@ -195,7 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
             for files in repo.commits.values()
             for content in files.values()
         )
-        content = next((one for one in all_files if sha_of(one) == sha), None)
+        self._content(next((one for one in all_files if sha_of(one) == sha), None))
+
+    def _content(self, content: Content | None) -> None:
         if content is None:
             self._fail(404, "EntryNotFound")
             return
@@ -208,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault and fault.kind is Kind.SILENCE:
             hang(self, self.hub.over)
         else:
-            self._part(content, sha, fault)
+            self._part(content, sha_of(content), fault)
 
     def _part(self, content: Content, sha: str, fault: Fault | None) -> None:
         etag = f'"{self.hub.etag}{sha}"'
@@ -231,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         if kind is Kind.SHORT:
             end = begin + (end - begin + 1) // 2
         if kind is not Kind.NO_SUCH_RANGE:
-            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(content)}"
+            whole = len(content) if self.hub.is_sized else "*"
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{whole}"
         self._stream(206, content, (begin, end), headers, fault)
 
     def _stream(
@@ -244,7 +255,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         at, end = span
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(end - at)}.items():
+        length = {"Content-Length": str(end - at)} if self.hub.is_sized else {"Connection": "close"}
+        for name, value in {**headers, **length}.items():
             self.send_header(name, value)
         self.end_headers()
         kind = fault.kind if fault else None
@@ -293,13 +305,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def hub_server() -> Iterator[HubServer]:
-    """A running hub."""
+def hub_server(certificate: Certificate | None = None) -> Iterator[HubServer]:
+    """A running hub; with a certificate it speaks https."""
     hub = HubServer()
     handler = type("_Bound", (_Handler,), {"hub": hub})
     with _Server(("127.0.0.1", 0), handler) as server:
         port = server.server_address[1]
-        hub.endpoint, hub.store = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
+        scheme = "https" if certificate else "http"
+        if certificate:
+            server.socket = certificate.serve.wrap_socket(server.socket, server_side=True)
+        hub.endpoint, hub.store = f"{scheme}://127.0.0.1:{port}", f"{scheme}://localhost:{port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:

@@ -90,7 +90,7 @@ class Download:
         raise HubError(
             f"{self._order.where}: {self._order.name} came twice with wrong bytes: its "
             f"{remote.kind} is {found}, not {remote.digest}",
-            hint="try again later; a proxy or mirror on the way may be at fault",
+            hint=remote.hints.wrong,
         )
 
     def _bytes(self, location: _Location, remote: Remote, descriptor: int) -> str:

@@ -45,6 +45,16 @@ def new_hash(kind: HashKind, size: int) -> Hash:
 
 
 @dataclass(frozen=True, slots=True)
+class Hints:
+    """What to do about a source that fails, in the words of who named it."""
+
+    denied: str = "check HF_TOKEN, or run `hf auth login`"
+    unreached: str = "check the network, HF_ENDPOINT and the proxy"
+    wrong: str = "try again later; a proxy or mirror on the way may be at fault"
+    """It sends other bytes than it should."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remote:
     """Where a file's bytes are now, and which they must be."""
 
@@ -54,6 +64,7 @@ class Remote:
     digest: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """For the URL's own host; a secret among them never follows a redirect to another one."""
+    hints: Hints = Hints()
 
     def new_hash(self) -> Hash:
         """A hash to be fed with the file's bytes."""

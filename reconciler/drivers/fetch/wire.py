@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import http
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from http.client import HTTPException
 
 from reconciler.core.ranges import Span, parse_content_range
 from reconciler.core.text import printable
 from reconciler.drivers.fetch.connections import Answer, Connections
-from reconciler.drivers.fetch.order import Changed, Remote
+from reconciler.drivers.fetch.order import Changed, Hints, Remote
 from reconciler.errors import HubError
 
 
@@ -42,7 +44,7 @@ class Request:
             DeniedError: it does not give them under this URL.
             HubError: they did not come (further).
         """
-        try:
+        with _translated(self._where, self._remote.hints):
             answer = connections.get(self._remote.url, self._headers())
             left = self._accepted(answer, identify)
             for block in answer.blocks():
@@ -50,13 +52,6 @@ class Request:
                 left -= len(block)
                 if left < 0:
                     raise self._failure("sent more than was asked for")
-        except TimeoutError as error:
-            raise self._failure("sent nothing in time") from error
-        except (HTTPException, OSError) as error:
-            said = isinstance(error, OSError) and error.strerror
-            raise self._failure(
-                f"cannot be reached ({printable(said or type(error).__name__)})"
-            ) from error
 
     def _headers(self) -> dict[str, str]:
         headers = {**self._remote.headers, "Accept-Encoding": "identity"}
@@ -84,18 +79,59 @@ class Request:
             raise Changed(ranges=bool(self._etag) and etag != self._etag)
         if status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise Changed(ranges=True)
-        raise self._refusal(answer)
-
-    def _refusal(self, answer: Answer) -> HubError:
-        status = answer.status
-        asked = answer.header("Retry-After")
-        if status in {401, 403}:
-            hint = "check HF_TOKEN, or run `hf auth login`"
-            return DeniedError(f"{self._where} refuses us (HTTP {status})", hint=hint)
-        said = f"{self._where} cannot be read: its hub answered HTTP {status}"
-        kind = HubError if status in {408, 425, 429} or status >= 500 else DeniedError
-        return kind(said, hint="try again later", asked_pause=asked)
+        raise _refusal(self._where, answer, self._remote.hints)
 
     def _failure(self, said: str) -> HubError:
-        hint = "check the network, HF_ENDPOINT and the proxy"
-        return HubError(f"{self._where} {said}", hint=hint)
+        return HubError(f"{self._where} {said}", hint=self._remote.hints.unreached)
+
+
+def locate(connections: Connections, where: str, asked: Remote) -> Remote:
+    """The same file with its size, at the URL that this one leads to; a byte of it is asked for.
+
+    Raises:
+        HubError: it is not to be had, or its size is not to be known.
+    """
+    headers = {**asked.headers, "Accept-Encoding": "identity", "Range": "bytes=0-0"}
+    with _translated(where, asked.hints):
+        answer = connections.get(asked.url, headers)
+    size: int | None = None
+    if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
+        sent = parse_content_range(answer.header("Content-Range"))
+        size = sent[1] if sent else None
+    elif answer.status == http.HTTPStatus.OK:
+        size = answer.length
+    else:
+        error = _refusal(where, answer, asked.hints)
+        is_final = isinstance(error, DeniedError)
+        hint = asked.hints.denied if is_final else error.hint
+        raise HubError(
+            error.message, hint=hint, retryable=not is_final, asked_pause=error.asked_pause
+        )
+    if size is None:
+        raise HubError(
+            f"{where}: its server does not say how large it is",
+            hint="nobody can tell whether there is room: fetch it yourself and use `source.path`",
+            retryable=False,
+        )
+    return replace(asked, url=answer.url, size=size)
+
+
+def _refusal(where: str, answer: Answer, hints: Hints) -> HubError:
+    """What an answer without the wanted bytes says."""
+    status = answer.status
+    if status in {401, 403}:
+        return DeniedError(f"{where} refuses us (HTTP {status})", hint=hints.denied)
+    said = f"{where} cannot be read: its server answered HTTP {status}"
+    kind = HubError if status in {408, 425, 429} or status >= 500 else DeniedError
+    return kind(said, hint="try again later", asked_pause=answer.header("Retry-After"))
+
+
+@contextmanager
+def _translated(where: str, hints: Hints) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise HubError(f"{where} sent nothing in time", hint=hints.unreached) from error
+    except (HTTPException, OSError) as error:
+        said = printable((isinstance(error, OSError) and error.strerror) or type(error).__name__)
+        raise HubError(f"{where} cannot be reached ({said})", hint=hints.unreached) from error
