@@ -12,12 +12,15 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.parse import ParsedDesired, parse_desired
 from reconciler.core.present import plan_values
+from reconciler.core.prune import needed_by
 from reconciler.core.site import Site
+from reconciler.core.stored import Needed
 from reconciler.drivers.base import Drivers
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.desired_files import (
@@ -43,10 +46,12 @@ from reconciler.drivers.probes import HttpProber
 from reconciler.drivers.processes import ServerProcesses
 from reconciler.drivers.secrets import SecretFiles
 from reconciler.drivers.state import StateFolder, state_folder
+from reconciler.drivers.store import ModelStore
 from reconciler.drivers.templates import load_templates
 from reconciler.drivers.verified import Verified
 from reconciler.errors import Diagnostic, UsageError
 from reconciler.loop import Round
+from reconciler.observe import observe_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class Workspace:
             runtime=ServerProcesses(self.site, self.environment, clock),
             prober=HttpProber(),
             files=ModelFiles(str(self.root), store, hub),
+            store=ModelStore(Path(store), partial(needed_elsewhere, self)),
             lock=LockFileOnDisk(lock_path(self.desired_path), self.site.lock),
             gateway=NginxGateway(self.site),
             secrets=SecretFiles(str(self.root), clock),
@@ -112,6 +118,43 @@ class Workspace:
             gpus=GpuMemory(),
             templates=load_templates(self.root),
         )
+
+
+def needed_of(workspace: Workspace, desired: DesiredState) -> Needed:
+    """What a desired file needs of the store, as far as that can be told without the hub."""
+    drivers = workspace.drivers(desired, offline=True)
+    lock = drivers.lock.read()
+    return needed_by(desired, lock, observe_files(desired, drivers, (), lock=lock))
+
+
+def refuse_shared_store(workspace: Workspace, desired: DesiredState) -> None:
+    """See that files in the store are ours alone to remove.
+
+    Raises:
+        UsageError: it is the cache where the hub's own tools put theirs.
+    """
+    caches = {Path(one).resolve() for one in hub_caches(workspace.environment)}
+    if (workspace.root / desired.store).resolve() in caches:
+        raise UsageError(
+            f"`store: {desired.store}` is the hub's own cache, which other tools use too",
+            hint="`hf cache` shows and removes what is in it",
+        )
+
+
+def needed_elsewhere(workspace: Workspace) -> dict[str, Needed]:
+    """What the other desired files of the same root need of the store.
+
+    Raises:
+        InvalidDesiredError: one of them cannot be read.
+        UsageError: other tools use this store too.
+    """
+    refuse_shared_store(workspace, workspace.parse().desired)
+    others = {
+        str(one.desired_path.resolve()): one
+        for one in open_all(workspace.root, workspace.environment)
+        if one.desired_path.resolve() != workspace.desired_path.resolve()
+    }
+    return {one.site.desired: needed_of(one, one.parse().desired) for one in others.values()}
 
 
 def plan_document(

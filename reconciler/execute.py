@@ -23,6 +23,7 @@ from reconciler.core.plan import (
     FetchFiles,
     FileEffect,
     Plan,
+    RemoveFiles,
     StartServer,
     Step,
     StopGateway,
@@ -191,6 +192,8 @@ class _Worker:
             case VerifyFiles():
                 self._tell("verifying")
                 drivers.files.verify(effect, self._verified, self._cancel)
+            case RemoveFiles():
+                drivers.store.remove(effect.removals)
             case StopServer():
                 self._stop(effect)
             case StartServer():

@@ -37,7 +37,7 @@ from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import Diagnostic, InvalidDesiredError, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
-from reconciler.observe import observe, observe_downloads
+from reconciler.observe import observe, observe_downloads, observe_store
 
 DOWN = "down"
 """The wish of `down`, in the journal."""
@@ -123,6 +123,9 @@ def look(
     observed = observe(wanted.desired, drivers, only, lock, anew=anew, moving=wanted.moving)
     if wanted.stops:
         observed = replace(observed, lock=None)
+    elif only is None:
+        # Files may go: only where all models were looked at, it is known what the others need.
+        observed = replace(observed, store=observe_store(wanted.desired, drivers))
     if scope is None:
         plan = make_plan(wanted.desired, site, observed, wanted.marks)
     else:

@@ -23,10 +23,13 @@ from reconciler.core.observed import (
     ObservedServer,
     ObservedState,
 )
+from reconciler.core.prune import folder_of
 from reconciler.core.resolve import LOOPBACK, instance_names, model_of, resolve
+from reconciler.core.stored import ObservedStore
 from reconciler.core.vitals import Verdict, Vitals, unasked
 from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, SpecHash
 from reconciler.drivers.base import Cancel, Drivers, Files, Health
+from reconciler.errors import InvalidDesiredError, UsageError
 
 PARALLEL_FILES = 8
 PARALLEL_LOOKS = 16
@@ -213,6 +216,26 @@ def observe_disks(
         for name, model in models.items()
         if model.source.is_fetched and files[name].status is not FileStatus.PRESENT
     }
+
+
+def observe_store(desired: DesiredState, drivers: Drivers) -> ObservedStore:
+    """What lies in the store of models that are to be absent, and who else needs it."""
+    folders = {
+        ModelName(name): folder_of(model.source)
+        for name, model in desired.models.items()
+        if model.state is ModelState.ABSENT and model.source.is_fetched
+    }
+    repos = drivers.store.repos(folders.values())
+    found = {name: repos[folder] for name, folder in folders.items() if folder in repos}
+    if not found:
+        return ObservedStore()
+    try:
+        elsewhere, doubt = drivers.store.elsewhere(), ""
+    except InvalidDesiredError as error:
+        elsewhere, doubt = {}, str(error.diagnostics[0])
+    except UsageError as error:
+        elsewhere, doubt = {}, error.message
+    return ObservedStore(found, elsewhere, drivers.store.open_files(), doubt)
 
 
 def observe_files(

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.app import Workspace, hub_caches, open_all
+from reconciler.app import Workspace, needed_of, open_all, refuse_shared_store
 from reconciler.cli.output import Output, ask, can_ask
 from reconciler.cli.verbs import (
     JsonOption,
@@ -30,11 +30,11 @@ from reconciler.cli.verbs import (
     verb,
 )
 from reconciler.core.present import human_bytes
-from reconciler.core.prune import Needed, Removal, all_of, loaded_by, needed_by, prune
+from reconciler.core.prune import all_of, loaded_by, prune
+from reconciler.core.stored import Needed, Removal
 from reconciler.drivers.base import Drivers
 from reconciler.drivers.store import open_inodes, remove, stored_repos
 from reconciler.errors import ExitCode, RefusedError, UsageError
-from reconciler.observe import observe_files
 
 Found = tuple[tuple[Path, Removal], ...]
 """What can go, and out of which store."""
@@ -94,31 +94,23 @@ def prune_store(
 
 
 def _find(workspaces: Sequence[Workspace], main: Drivers) -> Found:
-    """What can go, of all stores that the desired files name."""
-    needs, stores = [], {}
+    """What can go, of all stores that the desired files name.
+
+    Raises:
+        UsageError: other tools use one of them too.
+    """
+    needs, stores = [], set()
     for workspace in workspaces:
         desired = workspace.parse().desired
-        drivers = workspace.drivers(desired, offline=True)
-        lock = drivers.lock.read()
-        needs.append(needed_by(desired, lock, observe_files(desired, drivers, (), lock=lock)))
-        stores[(workspace.root / desired.store).resolve()] = desired.store
-    _refuse_foreign(stores, workspaces[0])
-    live = Needed(open=open_inodes() | loaded_by(main.runtime.list()))
+        refuse_shared_store(workspace, desired)
+        needs.append(needed_of(workspace, desired))
+        stores.add((workspace.root / desired.store).resolve())
+    live = Needed(open=frozenset(open_inodes()) | loaded_by(main.runtime.list()))
     needed = all_of([*needs, live])
     now = main.clock.now()
     return tuple(
         (store, one) for store in sorted(stores) for one in prune(stored_repos(store), needed, now)
     )
-
-
-def _refuse_foreign(stores: dict[Path, str], workspace: Workspace) -> None:
-    caches = {Path(one).resolve() for one in hub_caches(workspace.environment)}
-    for store, name in stores.items():
-        if store in caches:
-            raise UsageError(
-                f"`store: {name}` is the hub's own cache, which other tools use too",
-                hint="`hf cache` shows and removes what is in it",
-            )
 
 
 def _show(found: Found, output: Output, *, is_dry: bool) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from reconciler.core.keys import GatewayKey
 from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.outline import Outline
+from reconciler.core.stored import ObservedStore
 from reconciler.core.text import printable
 from reconciler.core.words import EngineKind, Generation, InstanceName, ModelName, Phase, SpecHash
 
@@ -344,6 +345,7 @@ class ObservedState:
     """The lock file's pins; None where it plays no part."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Identity of a file -> the hash that its bytes were once found to have."""
+    store: ObservedStore = field(default_factory=ObservedStore)
 
     def last_exit(self, instance: InstanceName) -> LastExit | None:
         """How its last process that ended by itself did: seen by a run, or found afterwards."""

@@ -16,6 +16,7 @@ from reconciler.core.engine import LaunchSpec
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFile, ProcessRef
 from reconciler.core.outline import Outline
+from reconciler.core.stored import Removal
 from reconciler.core.words import Generation, InstanceName, ModelName, SpecHash
 from reconciler.errors import Diagnostic
 
@@ -61,6 +62,7 @@ class Impact:
     download_bytes: int = 0
     verify_bytes: int = 0
     """Read from disk and hashed, once."""
+    freed_bytes: int = 0
     downtime_s: float | None = None
     memory_bytes: int | None = None
     """The weights that a new server holds; its context and caches come on top."""
@@ -106,6 +108,14 @@ class VerifyFiles:
     model: ModelName
     folder: str
     files: tuple[ObservedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFiles:
+    """Take files of a model out of the store."""
+
+    model: ModelName
+    removals: tuple[Removal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +219,7 @@ StepEffect = (
     WritePins
     | FetchFiles
     | VerifyFiles
+    | RemoveFiles
     | StopServer
     | StartServer
     | AwaitReady
@@ -293,6 +304,11 @@ class Plan:
     def verify_bytes(self) -> int:
         """All bytes that the plan would read and hash."""
         return sum(change.impact.verify_bytes for change in self.changes)
+
+    @property
+    def freed_bytes(self) -> int:
+        """All bytes that the plan would remove."""
+        return sum(change.impact.freed_bytes for change in self.changes)
 
     @property
     def blocked(self) -> tuple[Change, ...]:

@@ -45,6 +45,7 @@ from reconciler.core.plan import (
 from reconciler.core.plan_files import plan_files
 from reconciler.core.plan_gateway import open_to_all, plan_gateway, wanted_gateway
 from reconciler.core.plan_lock import plan_lock
+from reconciler.core.plan_removals import plan_removals
 from reconciler.core.resolve import Instance, tcp_port
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, Phase
@@ -81,6 +82,7 @@ def make_plan(
     plan_files(draft, scene, _starting(cases, blocked))
     for case in cases:
         _plan_stops(draft, case, desired, blocked)
+    plan_removals(draft, desired, observed)
     gateway_stop = plan_gateway(draft, gateway, observed)
     for case in cases:
         draft.changes.append(_plan_run(draft, case, site, observed, blocked, gateway_stop))

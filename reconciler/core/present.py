@@ -118,7 +118,11 @@ def _headline(change: Change) -> str:
         count = len(change.obstacles)
         return f"blocked{stays}{f', for {count} reasons:' if count > 1 else f': {change.blocked}'}"
     impact = change.impact
-    costs = {"download": impact.download_bytes, "verify": impact.verify_bytes}
+    costs = {
+        "download": impact.download_bytes,
+        "verify": impact.verify_bytes,
+        "remove": impact.freed_bytes,
+    }
     said = [f"{human_bytes(count)} to {verb}" for verb, count in costs.items() if count]
     if said:
         return ", ".join((change.reason, *said))
@@ -174,7 +178,11 @@ _GATEWAY_WORDS = {
 
 
 def _after_lines(plan: Plan) -> list[str]:
-    costs = {"Download": plan.download_bytes, "Verify": plan.verify_bytes}
+    costs = {
+        "Download": plan.download_bytes,
+        "Verify": plan.verify_bytes,
+        "Free": plan.freed_bytes,
+    }
     return [f"{verb} {human_bytes(count)}." for verb, count in costs.items() if count] + [
         f"Gateway: {_GATEWAY_WORDS[change.action]}."
         for change in plan.changes

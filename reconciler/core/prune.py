@@ -7,94 +7,19 @@ first, then links, then the bytes. Nothing here looks at a disk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
-from reconciler.core.desired import DesiredState
-from reconciler.core.lockfile import Lock
+from reconciler.core.desired import DesiredState, Model, Source
+from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import ObservedFiles, ObservedServer
+from reconciler.core.quants import QuantError, choose
+from reconciler.core.stored import URLS, Inode, Link, Needed, Removal, StoredRepo, folder_name
 from reconciler.core.words import ModelName, ModelState
 
 WEEK_S = 7 * 86400.0
 """A partial is kept so long: its download may go on."""
-
-Inode = tuple[int, int]
-"""Device and number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A branch or tag, and the commit that it was."""
-
-    path: str
-    commit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A file of a snapshot: a link to a blob, or (`blob` empty) a file itself."""
-
-    path: str
-    commit: str
-    name: str
-    blob: str
-    count: int
-    """Bytes of its own."""
-    inode: Inode | None
-    """Of what it leads to; None where that is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Bytes, named by their hash."""
-
-    path: str
-    digest: str
-    count: int
-    inode: Inode
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """A file on its way, or what is noted of one."""
-
-    path: str
-    count: int
-    changed_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRepo:
-    """What a store has of a repository, or of all URLs."""
-
-    repo: str
-    """Its folder's name: `models--org--name`, or `urls`."""
-    references: tuple[Reference, ...] = ()
-    links: tuple[Link, ...] = ()
-    blobs: tuple[Blob, ...] = ()
-    partials: tuple[Partial, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """What must stay."""
-
-    files: frozenset[tuple[str, str, str]] = frozenset()
-    """Repository's folder, commit, name."""
-    digests: frozenset[str] = frozenset()
-    repos: frozenset[str] = frozenset()
-    """Repositories of which all stays: what is wanted of them cannot be told."""
-    open: frozenset[Inode] = frozenset()
-    """What live processes have open or mapped."""
-
-
-URLS = "urls"
-"""What a store calls the folder of files that came from URLs."""
-
-
-def folder_name(repo: str) -> str:
-    """What a store calls a repository's folder."""
-    return f"models--{repo.replace('/', '--')}"
 
 
 def needed_by(
@@ -108,15 +33,15 @@ def needed_by(
     absent = {name for name, model in models.items() if model.state is ModelState.ABSENT}
     held = [pin for name, pin in lock.items() if name not in absent]
     pins = {(pin.repo, pin.commit, file.name) for pin in held for file in pin.files}
-    digests = {file.digest for pin in held for file in pin.files}
+    digests = {(folder_name(pin.repo), file.digest) for pin in held for file in pin.files}
     sources = (model.source for name, model in models.items() if name not in absent)
-    digests |= {source.sha256 for source in sources if source.url and source.sha256}
+    digests |= {(URLS, source.sha256) for source in sources if source.url and source.sha256}
     unknown: set[str] = set()
     for name, seen in files.items():
         repo = models[name].source.repo
         if repo is not None:
             pins |= {(repo, seen.commit, file.name) for file in seen.files}
-            digests |= {file.digest for file in seen.files if file.digest}
+            digests |= {(folder_name(repo), file.digest) for file in seen.files if file.digest}
             unknown |= set() if seen.files else {repo}
     return Needed(
         frozenset((folder_name(repo), commit, name) for repo, commit, name in pins),
@@ -143,24 +68,6 @@ def all_of(needs: Iterable[Needed]) -> Needed:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """One thing that can go."""
-
-    repo: str
-    path: str
-    name: str
-    """For people."""
-    count: int
-    """Bytes that this frees."""
-    reason: str
-
-    @property
-    def label(self) -> str:
-        """The repository, for people."""
-        return self.repo.removeprefix("models--").replace("--", "/", 1)
-
-
 def prune(repos: Iterable[StoredRepo], needed: Needed, now: float) -> tuple[Removal, ...]:
     """All that can go, in the order in which it is to go."""
     return tuple(
@@ -185,7 +92,7 @@ def _of(stored: StoredRepo, needed: Needed, now: float) -> Iterator[Removal]:
         old = link.commit not in commits
         reason = "an old revision" if old else "no desired file wants it"
         yield Removal(stored.repo, link.path, link.name, link.count, reason)
-    held = {one.blob for one in kept} | needed.digests
+    held = {one.blob for one in kept} | _digests(needed, stored.repo)
     names = {one.blob: one.name for one in gone}
     for blob in stored.blobs:
         if blob.digest not in held and blob.inode not in needed.open:
@@ -198,5 +105,77 @@ def _of(stored: StoredRepo, needed: Needed, now: float) -> Iterator[Removal]:
             yield Removal(stored.repo, partial.path, name, partial.count, reason)
 
 
+def _digests(needed: Needed, folder: str) -> set[str]:
+    return {digest for where, digest in needed.digests if where == folder}
+
+
 def _stays(repo: str, link: Link, needed: Needed) -> bool:
     return (repo, link.commit, link.name) in needed.files or link.inode in needed.open
+
+
+def folder_of(source: Source) -> str:
+    """What a store calls the folder where a source's files lie."""
+    return folder_name(source.repo) if source.repo else URLS
+
+
+def files_of(model: Model, pin: Pin | None, stored: StoredRepo) -> StoredRepo:
+    """The part of a repository that is one model's: what is pinned, and all its quants.
+
+    Whatever commit they are of. References are no model's own: `leavings` says which can go.
+    """
+    names, digests = _pinned(model, pin)
+    commits = {one.commit for one in stored.links}
+    chosen = {commit: names | _chosen(model, stored, commit) for commit in commits}
+    links = tuple(one for one in stored.links if one.name in chosen[one.commit])
+    digests |= {one.blob for one in links}
+    return replace(
+        stored,
+        references=(),
+        links=links,
+        blobs=tuple(one for one in stored.blobs if one.digest in digests),
+        partials=tuple(one for one in stored.partials if _digest(one.path) in digests),
+    )
+
+
+def _pinned(model: Model, pin: Pin | None) -> tuple[set[str], set[str]]:
+    if model.source.sha256:
+        return set(), {model.source.sha256}
+    if pin is None or pin.repo != model.source.repo:
+        return set(), set()
+    return {file.name for file in pin.files}, {file.digest for file in pin.files}
+
+
+def _chosen(model: Model, stored: StoredRepo, commit: str) -> set[str]:
+    """The names that the model's quants have among the files of a commit."""
+    sizes = {one.name: one.count for one in stored.links if one.commit == commit}
+    found: set[str] = set()
+    for quant in {model.quant, *model.quants}:
+        try:
+            chosen = choose(sizes, model.model_copy(update={"quant": quant}))
+        except QuantError:
+            continue
+        found |= {name for name, _ in chosen}
+    return found
+
+
+def _digest(partial: str) -> str:
+    return partial.rpartition("/")[2].partition(".")[0]
+
+
+def leavings(own: StoredRepo, stored: StoredRepo, needed: Needed) -> tuple[Removal, ...]:
+    """What of a model's own files can go, in order; and references to what is then empty."""
+    others = [one for one in stored.links if one not in own.links]
+    kept = Needed(
+        files=frozenset((stored.repo, one.commit, one.name) for one in others),
+        digests=frozenset(
+            (stored.repo, one.digest) for one in stored.blobs if one not in own.blobs
+        ),
+    )
+    needed = all_of([needed, kept])
+    # Its partials go whatever their age, as long as nobody needs what they are to be.
+    awaited = _digests(needed, stored.repo)
+    partials = tuple(one for one in own.partials if _digest(one.path) not in awaited)
+    commits = {one.commit for one in own.links}
+    references = tuple(one for one in stored.references if one.commit in commits)
+    mine = replace(stored, references=references, partials=partials)
+    return tuple(_of(mine, needed, math.inf)) if stored.repo not in needed.repos else ()

@@ -32,6 +32,7 @@ from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway, 
 from reconciler.core.transfers import FileProgress
 from reconciler.core.vitals import Answer
 from reconciler.core.words import InstanceName, ModelName
+from reconciler.drivers.base_store import Store
 
 
 class Health(StrEnum):
@@ -232,13 +233,9 @@ class Files(Protocol):
         ...
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
-        """The same pin with what the headers of its files say of the model.
+        """The same pin with what the headers of its files say of the model. Raises as `fetch`.
 
         What that takes of files that are not here is kept, and not fetched again.
-
-        Raises:
-            HubError: they cannot be read.
-            InterruptedRunError: the run is to end.
         """
         ...
 
@@ -388,6 +385,7 @@ class Drivers:
     runtime: Runtime
     prober: Prober
     files: Files
+    store: Store
     lock: LockFile
     gateway: GatewayDriver
     secrets: Secrets

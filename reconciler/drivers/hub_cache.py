@@ -17,7 +17,7 @@ from pathlib import Path
 from reconciler.core.gguf import Facts, GgufError, facts_of, read_header
 from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import ObservedFile
-from reconciler.core.prune import folder_name
+from reconciler.core.stored import folder_name
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

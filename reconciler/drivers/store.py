@@ -1,7 +1,7 @@
 """The store's folder: what lies in it, in the hub's cache layout, and taking things out of it.
 
-In: the store. Out: `StoredRepo`s; removals. What is a link that leads out of the store is not
-followed: neither a repository's folder nor what a snapshot's file leads to.
+In: the store. Out: `StoredRepo`s, who uses their files; removals. What is a link that leads out of
+the store is not followed: neither a repository's folder nor what a snapshot's file leads to.
 """
 
 from __future__ import annotations
@@ -9,13 +9,48 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from reconciler.core.prune import URLS, Blob, Inode, Link, Partial, Reference, Removal, StoredRepo
+from reconciler.core.stored import (
+    URLS,
+    Blob,
+    Inode,
+    Link,
+    Needed,
+    Partial,
+    Reference,
+    Removal,
+    StoredRepo,
+)
 from reconciler.drivers import effects, proc
 
 _ENDS = (".incomplete", ".reconcile.journal")
+
+
+class ModelStore:
+    """The real `Store` of `drivers.base_store`; `elsewhere` reads other desired files."""
+
+    def __init__(self, folder: Path, elsewhere: Callable[[], Mapping[str, Needed]]) -> None:
+        self._folder = folder
+        self.elsewhere = elsewhere
+
+    def repos(self, folders: Iterable[str]) -> Mapping[str, StoredRepo]:
+        """What lies in these folders; what is linked from elsewhere is not ours."""
+        paths = {name: self._folder / name for name in folders}
+        return {
+            name: _repo(path)
+            for name, path in paths.items()
+            if path.is_dir() and not path.is_symlink()
+        }
+
+    def open_files(self) -> Mapping[Inode, frozenset[int]]:
+        """What processes of this user have open or mapped, and their pids."""
+        return open_inodes()
+
+    def remove(self, removals: Iterable[Removal]) -> int:
+        """Take these out; the bytes freed."""
+        return remove(removals, self._folder)
 
 
 def stored_repos(store: Path) -> tuple[StoredRepo, ...]:
@@ -70,15 +105,16 @@ def _links(snapshots: Path) -> Iterator[Link]:
             yield Link(str(path), commit, inner, blob, 0 if blob else own.st_blocks * 512, inode)
 
 
-def open_inodes() -> frozenset[Inode]:
-    """What the processes of this user have open, or mapped."""
-    found: set[Inode] = set()
+def open_inodes() -> dict[Inode, frozenset[int]]:
+    """What the processes of this user have open, or mapped, and their pids."""
+    found: dict[Inode, frozenset[int]] = {}
     for pid in proc.own_pids():
         for path in (*proc.open_files(pid), *proc.mapped_files(pid)):
             with contextlib.suppress(OSError):
                 seen = os.stat(path)  # noqa: PTH116 - there may be thousands
-                found.add((seen.st_dev, seen.st_ino))
-    return frozenset(found)
+                inode = (seen.st_dev, seen.st_ino)
+                found[inode] = found.get(inode, frozenset()) | {pid}
+    return found
 
 
 def remove(removals: Iterable[Removal], store: Path) -> int:

@@ -16,7 +16,7 @@ from reconciler.core.addresses import file_name
 from reconciler.core.desired import Source
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, VerifyFiles
-from reconciler.core.prune import URLS
+from reconciler.core.stored import URLS
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance

@@ -333,6 +333,7 @@ def _values(
         "impact": {
             "download_bytes": download,
             "verify_bytes": 0,
+            "freed_bytes": 0,
             "downtime_s": None,
             "memory_bytes": memory,
         },

@@ -12,18 +12,25 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from strategies import TAPES, any_world, desired_states, expected
 from world import Luck, World
-from world_files import WRONG
+from world_files import WRONG, key_of
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed, guard
-from reconciler.core.observed import ObservedState
+from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.plan import Action, FileEffect, Plan, ResourceType, StopServer
 from reconciler.core.plan_parts import agreed, split
 from reconciler.core.planner import make_plan
 from reconciler.core.present import plan_text, plan_values
 from reconciler.core.resolve import model_of
 from reconciler.core.status import status_values
-from reconciler.core.words import LOCK_ADDRESS, InstanceName, Phase, SpecHash
+from reconciler.core.words import (
+    LOCK_ADDRESS,
+    InstanceName,
+    ModelName,
+    ModelState,
+    Phase,
+    SpecHash,
+)
 
 MOST_ROUNDS = 4
 
@@ -87,6 +94,8 @@ def assert_as_wanted(world: World, state: DesiredState, final: Plan) -> None:
         live[server.instance] = server.spec
         good = server.phase is Phase.READY and world.is_routed(server)
         assert good or server.instance in blocked
+    for key in unwanted(state, world):
+        assert world.files.get(key) not in {None, FileStatus.PRESENT}
     want = expected(state, world)
     assert {name: spec for name, spec in want.items() if name not in blocked} == {
         name: spec for name, spec in live.items() if name not in blocked
@@ -94,6 +103,15 @@ def assert_as_wanted(world: World, state: DesiredState, final: Plan) -> None:
     if "gateway" not in blocked:
         assert (world.gateway.master is None) == (state.gateway is None)
         assert world.gateway.orphans == ()
+
+
+def unwanted(state: DesiredState, world: World) -> set[str]:
+    """The sources that only absent models have, and of which it is known what they had."""
+    gone = {name: one for name, one in state.models.items() if one.state is ModelState.ABSENT}
+    kept = {key_of(one.source) for name, one in state.models.items() if name not in gone}
+    known = {world.pins[ModelName(name)].repo for name in gone if name in world.pins}
+    known |= {key_of(one.source) for one in gone.values() if one.source.url}
+    return {key_of(one.source) for one in gone.values()} & known - kept
 
 
 @given(state=desired_states(), tape=TAPES)

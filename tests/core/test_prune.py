@@ -7,9 +7,9 @@ from dataclasses import replace
 from builders import desired, files_of, pin_of, server
 
 from reconciler.core.observed import FileStatus, ObservedFiles
-from reconciler.core.prune import (
+from reconciler.core.prune import WEEK_S, all_of, loaded_by, needed_by, prune
+from reconciler.core.stored import (
     URLS,
-    WEEK_S,
     Blob,
     Inode,
     Link,
@@ -18,11 +18,7 @@ from reconciler.core.prune import (
     Reference,
     Removal,
     StoredRepo,
-    all_of,
     folder_name,
-    loaded_by,
-    needed_by,
-    prune,
 )
 from reconciler.core.words import ModelName
 
@@ -79,8 +75,8 @@ def test_what_a_pin_names_stays_with_its_bytes() -> None:
 
 
 def test_bytes_that_a_pin_waits_for_stay_without_a_link() -> None:
-    assert "/b/sha4" not in gone(digests=frozenset({"sha4"}))
-    assert "/b/sha3" in gone(digests=frozenset({"sha4"}))
+    assert "/b/sha4" not in gone(digests=frozenset({(REPO, "sha4")}))
+    assert "/b/sha3" in gone(digests=frozenset({(REPO, "sha4")}))
 
 
 def test_what_is_open_stays_where_it_is_found() -> None:
@@ -100,7 +96,7 @@ def test_a_repository_of_which_nothing_is_known_stays_whole() -> None:
 
 def test_what_urls_brought_goes_by_its_hash() -> None:
     stored = StoredRepo(URLS, blobs=(blob(1), blob(2), blob(3)))
-    needed = Needed(digests=frozenset({"sha1"}), open=frozenset({(1, 2)}))
+    needed = Needed(digests=frozenset({(URLS, "sha1")}), open=frozenset({(1, 2)}))
     (gone,) = prune((stored,), needed, NOW)
     assert (gone.label, gone.path, gone.name) == ("urls", "/b/sha3", "sha3")
 
@@ -130,7 +126,7 @@ def test_what_a_desired_file_needs() -> None:
     needed = needed_by(state, {ModelName("gone"): pin, ModelName("off"): off}, files)
     assert needed == Needed(
         frozenset({(REPO, "c" * 40, "Q4.gguf"), (REPO, OLD, "Q4.gguf")}),
-        frozenset({"5" * 64, "6" * 64}),
+        frozenset({(REPO, "5" * 64), (URLS, "6" * 64)}),
         frozenset({folder_name("org/dark")}),
     )
     other = Needed(frozenset({("r", "c", "n")}), open=frozenset({(7, 7)}))

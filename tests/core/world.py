@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builders import ENGINE, TEMPLATES, ports_in, with_pin
-from world_files import Shelf, StepFailedError, key_of, require
+from builders import ENGINE, TEMPLATES, ports_in
+from world_files import Shelf, StepFailedError, key_of, loaded, require
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.gguf import Facts
@@ -35,6 +35,7 @@ from reconciler.core.plan import (
     AwaitReady,
     FetchFiles,
     Plan,
+    RemoveFiles,
     StartServer,
     Step,
     StopGateway,
@@ -43,6 +44,7 @@ from reconciler.core.plan import (
     WritePins,
 )
 from reconciler.core.resolve import instance_names, model_of, tcp_port
+from reconciler.core.stored import ObservedStore
 from reconciler.core.words import Generation, InstanceName, ModelName, Phase, Rollout
 
 NO_GATEWAY = ObservedGateway()
@@ -105,10 +107,8 @@ class World(Shelf):
             nginx=self.nginx,
             nginx_reason="" if self.nginx else "no nginx",
             ports={port: one for port in _ports(desired) if (one := self._holder(port))},
-            files={
-                ModelName(name): with_pin(self.inspect(one), one, self.pins.get(ModelName(name)))
-                for name, one in desired.models.items()
-            },
+            files=self.inspect_all(desired, self.pins),
+            store=ObservedStore(self.stored(desired), open=loaded(self.servers.values())),
             engine=ENGINE,
             journal=self.journal,
             templates=TEMPLATES,
@@ -179,6 +179,9 @@ class World(Shelf):
             case VerifyFiles():
                 yield
                 self.verify(effect)
+            case RemoveFiles():
+                yield
+                self.remove(effect, self._desired, self.servers.values())
             case StopServer():
                 yield from self._stop(effect, luck)
             case StartServer():

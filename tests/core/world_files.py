@@ -6,13 +6,19 @@ replaced by wrong ones at any time; nobody knows before a step reads them.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from builders import files_of
+from builders import files_of, with_pin
 
-from reconciler.core.desired import Model, Source
-from reconciler.core.observed import FileStatus, ObservedFiles
-from reconciler.core.plan import VerifyFiles
+from reconciler.core.desired import DesiredState, Model, Source
+from reconciler.core.lockfile import Pin
+from reconciler.core.observed import FileStatus, ObservedFiles, ObservedServer
+from reconciler.core.plan import RemoveFiles, VerifyFiles
+from reconciler.core.prune import folder_of, loaded_by
+from reconciler.core.stored import Blob, Inode, Link, StoredRepo
+from reconciler.core.words import ModelName, ModelState
 
 RIGHT, WRONG = "5" * 64, "6" * 64
 """The hash that files must have, and another one."""
@@ -34,6 +40,11 @@ def require(holds: object, what: str) -> None:
 def key_of(source: Source) -> str:
     """What the files of a source are known by: of a URL by their hash alone."""
     return source.path or source.repo or source.sha256 or ""
+
+
+def loaded(servers: Iterable[ObservedServer]) -> dict[Inode, frozenset[int]]:
+    """The files that servers have loaded, and their pids."""
+    return {inode: frozenset({one.ref.pid}) for one in servers for inode in loaded_by((one,))}
 
 
 @dataclass
@@ -61,6 +72,16 @@ class Shelf:
             file = replace(file, wrong=WRONG)
         status = FileStatus.MISSING if file.wrong else FileStatus.PRESENT
         return replace(found, status=status, files=(file,))
+
+    def inspect_all(
+        self, desired: DesiredState, pins: Mapping[ModelName, Pin]
+    ) -> dict[ModelName, ObservedFiles]:
+        """How the files of all models stand that are not to be absent."""
+        return {
+            ModelName(name): with_pin(self.inspect(model), model, pins.get(ModelName(name)))
+            for name, model in desired.models.items()
+            if model.state is not ModelState.ABSENT
+        }
 
     def replace_file(self, key: str, *, wrong: bool) -> None:
         """Other bytes come to lie there."""
@@ -91,6 +112,41 @@ class Shelf:
                 self.found_wrong += 1
                 raise StepFailedError
 
+    def stored(self, desired: DesiredState) -> dict[ModelName, StoredRepo]:
+        """What lies in the store where the files of models come from that are to be absent."""
+        return {
+            ModelName(name): self._repo(model)
+            for name, model in desired.models.items()
+            if model.state is ModelState.ABSENT and model.source.is_fetched
+            if self.files.get(key_of(model.source), FileStatus.PRESENT) is FileStatus.PRESENT
+        }
+
+    def _repo(self, model: Model) -> StoredRepo:
+        key = key_of(model.source)
+        inode = self.inode(key)
+        link = Link(f"{key}/link", "c" * 40, f"{model.quant}.gguf", RIGHT, 0, inode)
+        blob = Blob(f"{key}/blob", RIGHT, 140, inode)
+        return StoredRepo(folder_of(model.source), (), () if model.source.url else (link,), (blob,))
+
+    def remove(
+        self, effect: RemoveFiles, desired: DesiredState, servers: Iterable[ObservedServer]
+    ) -> None:
+        """Files go; nobody else may want them, or have them loaded."""
+        source = desired.models[effect.model].source
+        key = key_of(source)
+        require(self.inode(key) not in loaded(servers), f"{key}: removed under a server")
+        others = [one for one in desired.models.values() if key_of(one.source) == key]
+        unwanted = all(one.state is ModelState.ABSENT for one in others)
+        require(unwanted, f"{key}: removed, though a model wants it")
+        gone = [one.path for one in effect.removals]
+        link, blob = f"{key}/link", f"{key}/blob"
+        require(gone == ([blob] if source.url else [link, blob]), f"{key}: {gone}")
+        self.files[key] = FileStatus.MISSING
+
+    def inode(self, key: str) -> Inode:
+        """Of the file that lies there now."""
+        return 1, 1000 * zlib.crc32(key.encode()) + self.editions.get(key, 0)
+
     def _identity(self, key: str) -> str:
-        edition = self.editions.get(key, 0)
-        return f"1:{key}-{edition}:140:{edition}"
+        device, number = self.inode(key)
+        return f"{device}:{number}:140:{self.editions.get(key, 0)}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reconciler.core.prune import Needed, Removal, prune
+from reconciler.core.prune import prune
+from reconciler.core.stored import Needed, Removal
 from reconciler.drivers import effects
 from reconciler.drivers.store import open_inodes, remove, stored_repos
 
@@ -91,7 +93,9 @@ def test_what_urls_brought_is_seen_too(store: Path) -> None:
     assert (found.repo, found.references, found.links) == ("urls", (), ())
     assert [one.digest for one in found.blobs] == ["four"]
     assert len(found.partials) == 1
-    meant = removals(store, Needed(digests=frozenset({"one", "two"})))
+    meant = removals(
+        store, Needed(digests=frozenset({("models--org--x", "one"), ("models--org--x", "two")}))
+    )
     remove(meant, store)
     assert not (store / "urls").exists()
 
@@ -109,12 +113,12 @@ def test_a_download_keeps_its_partial(store: Path) -> None:
 def test_what_is_mapped_or_open_is_known(store: Path) -> None:
     blobs = store / "models--org--x" / "blobs"
     one, two = ((blobs / name).stat() for name in ("one", "two"))
-    assert not {(one.st_dev, one.st_ino), (two.st_dev, two.st_ino)} & open_inodes()
+    assert not {(one.st_dev, one.st_ino), (two.st_dev, two.st_ino)} & open_inodes().keys()
     with (blobs / "one").open("rb") as opened:
-        assert (one.st_dev, one.st_ino) in open_inodes()
+        assert open_inodes()[one.st_dev, one.st_ino] == {os.getpid()}
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     assert (one.st_dev, one.st_ino) in open_inodes()
-    left = {one.path for one in removals(store, Needed(open=open_inodes()))}
+    left = {one.path for one in removals(store, Needed(open=frozenset(open_inodes())))}
     mapped.close()
     assert str(blobs / "one") not in left
     assert str(blobs / "two") in left

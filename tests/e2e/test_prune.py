@@ -96,18 +96,6 @@ def test_the_lock_file_alone_keeps_it(fakes: Lab, hub: HubServer) -> None:
     assert fakes.run("prune", "-y").out == "Nothing to remove.\n"
 
 
-def test_absent_is_wanted_no_more_once_its_server_is_gone(fakes: Lab, hub: HubServer) -> None:
-    fakes.write({"a": model(), "b": model("Q8_0")})
-    fakes.apply()
-    fakes.write({"a": model(), "b": model("Q8_0", state="absent")})
-    assert fakes.run("prune", "-y").out == "Nothing to remove.\n"
-    fakes.apply("--allow-destroy", "1")
-    assert names(fakes) > {"tiny-Q4_0.gguf"}
-    fakes.run("prune", "-y")
-    assert names(fakes) == {"tiny-Q4_0.gguf"}
-    assert fakes.plan().out == NOTHING
-
-
 def test_what_a_process_has_mapped_stays(fakes: Lab, hub: HubServer) -> None:
     both_then_one(fakes)
     kept = fakes.root / "models" / "models--org--tiny-GGUF" / "snapshots"

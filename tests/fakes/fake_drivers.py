@@ -30,6 +30,7 @@ from reconciler.core.observed import (
     ProcessRef,
 )
 from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway, VerifyFiles
+from reconciler.core.stored import Inode, Needed, Removal, StoredRepo
 from reconciler.core.transfers import FileProgress
 from reconciler.core.words import EngineKind, ModelName
 from reconciler.drivers.base import Cancel, Drivers, Told
@@ -94,6 +95,33 @@ class FakeFiles:
 
     def disk(self, model: Model) -> ObservedDisk:
         return ObservedDisk(1, f"/store/{model.source.repo}", 2**40, 2**41)
+
+
+class FakeStore:
+    """The `Store` of a test: nothing lies there, unless `found` says otherwise."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, StoredRepo] = {}
+        self.users: dict[Inode, frozenset[int]] = {}
+        self.others: dict[str, Needed] = {}
+        self.broken: InvalidDesiredError | None = None
+        self.removed: list[Removal] = []
+
+    def repos(self, folders: Iterable[str]) -> Mapping[str, StoredRepo]:
+        return {name: self.found[name] for name in folders if name in self.found}
+
+    def open_files(self) -> Mapping[Inode, frozenset[int]]:
+        return self.users
+
+    def elsewhere(self) -> Mapping[str, Needed]:
+        if self.broken:
+            raise self.broken
+        return self.others
+
+    def remove(self, removals: Iterable[Removal]) -> int:
+        removals = tuple(removals)
+        self.removed += removals
+        return sum(one.count for one in removals)
 
 
 class FakeLockFile:
@@ -272,6 +300,7 @@ class FakeWorld:
 
     clock: FakeClock = field(default_factory=FakeClock)
     files: FakeFiles = field(default_factory=FakeFiles)
+    store: FakeStore = field(default_factory=FakeStore)
     lock: FakeLockFile = field(default_factory=FakeLockFile)
     gateway: FakeGateway = field(default_factory=FakeGateway)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
@@ -293,6 +322,7 @@ class FakeWorld:
             runtime=self.runtime,
             prober=self.prober,
             files=self.files,
+            store=self.store,
             lock=self.lock,
             gateway=self.gateway,
             secrets=self.secrets,
