@@ -161,15 +161,21 @@ def _must_hold(flags: Iterable[Flag]) -> bool:
 def to_fetch(
     desired: DesiredState, files: Mapping[ModelName, ObservedFiles]
 ) -> dict[ModelName, int]:
-    """The models whose files are not here -> bytes still to be fetched, where they are known."""
+    """The models whose files are not here -> bytes still to be fetched, where they are known.
+
+    A file that two of them share is fetched once, and counts for the first.
+    """
     found: dict[ModelName, int] = {}
+    counted: set[str] = set()
     for key, model in sorted(desired.models.items()):
         name = ModelName(key)
         seen = files.get(name, _NO_FILES)
         if model.state is ModelState.ABSENT or not model.source.is_fetched:
             continue
         if seen.status is FileStatus.MISSING:
-            found[name] = seen.missing_bytes
+            own = [file for path, file in seen.missing.items() if path not in counted]
+            found[name] = sum(file.missing_bytes for file in own)
+            counted |= seen.missing.keys()
         elif seen.status is FileStatus.UNKNOWN:
             found[name] = weights_of(model, seen)
     return {name: count for name, count in found.items() if count}

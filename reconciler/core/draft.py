@@ -23,6 +23,8 @@ class Draft:
     """The steps that write the pins of models."""
     files: dict[ModelName, set[int]] = field(default_factory=dict)
     """The steps after which the files of models are here, and right."""
+    fetches: dict[str, int] = field(default_factory=dict)
+    """Where a file will be -> the step that fetches it."""
     verifications: dict[str, int] = field(default_factory=dict)
     """Identity of a file -> the step that verifies it."""
     stops: dict[ProcessRef, int] = field(default_factory=dict)

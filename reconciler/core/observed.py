@@ -142,6 +142,11 @@ class ObservedFile:
         """Whether it is on disk, and not known to be another one."""
         return bool(self.identity) and not self.wrong
 
+    @property
+    def missing_bytes(self) -> int:
+        """Of one that is not here, bytes still to be fetched."""
+        return self.size - self.came
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedFiles:
@@ -175,9 +180,15 @@ class ObservedFiles:
         return sum(file.size for file in self.files)
 
     @property
+    def missing(self) -> Mapping[str, ObservedFile]:
+        """The files still to be fetched, by where they will be."""
+        pairs = zip(self.paths, self.files, strict=True)
+        return {path: file for path, file in pairs if not file.is_here}
+
+    @property
     def missing_bytes(self) -> int:
         """Bytes still to be fetched."""
-        return sum(file.size - file.came for file in self.files if not file.is_here)
+        return sum(file.missing_bytes for file in self.missing.values())
 
     @property
     def folder(self) -> str:

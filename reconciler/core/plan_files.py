@@ -60,23 +60,27 @@ def plan_verification(desired: str, files: Mapping[ModelName, ObservedFiles]) ->
 def _plan_fetch(
     draft: Draft, name: ModelName, scene: Scene, files: ObservedFiles, change: Change
 ) -> Change:
-    source = scene.desired.models[name].source
-    missing = tuple(file for file in files.files if not file.is_here)
-    wrong = [file.name for file in missing if file.wrong]
+    """Two models may share files: each is fetched once."""
+    source, missing = scene.desired.models[name].source, files.missing
+    own = {path: file for path, file in missing.items() if path not in draft.fetches}
+    wrong = [file.name for file in missing.values() if file.wrong]
     drift = f"{', '.join(wrong)}: wrong bytes" if wrong else ""
     reason = drift or "not on disk"
-    effect = FetchFiles(name, source, files.commit, missing)
-    needs = {draft.pins[name]} if name in draft.pins else set()
+    if own:
+        effect = FetchFiles(name, source, files.commit, tuple(own.values()))
+        needs = {draft.pins[name]} if name in draft.pins else set()
+        number = draft.step(change.address, effect, reason, needs)
+        draft.fetches |= dict.fromkeys(own, number)
+    draft.files.setdefault(name, set()).update(draft.fetches[path] for path in missing)
     url, commit = Detail("url", None, source.place), Detail("commit", None, files.commit)
     origin = url if source.url else commit
-    draft.files.setdefault(name, set()).add(draft.step(change.address, effect, reason, needs))
     return replace(
         change,
         action=Action.CREATE,
         reason=reason,
         details=(origin, Detail("path", None, files.path)),
         drift=drift,
-        impact=Impact(download_bytes=files.missing_bytes),
+        impact=Impact(download_bytes=sum(file.missing_bytes for file in own.values())),
     )
 
 

@@ -94,6 +94,12 @@ def with_files(state: DesiredState, status: FileStatus, *live: Any) -> ObservedS
     return observed(state, *live, files=files)
 
 
+def far_files(state: DesiredState) -> ObservedState:
+    """All files still to be fetched."""
+    files = {name: files_of(one, FileStatus.MISSING, 2**30) for name, one in state.models.items()}
+    return observed(state, files=all_files(state, **files))
+
+
 def pinned(state: DesiredState, *live: Any, hashes: str = "", **special: Any) -> ObservedState:
     """The files of `a` in two shards; of each it is known right (`r`), wrong (`w`) or nothing."""
     files = files_of(state.models["a"], size=2 * 2**30)
@@ -146,6 +152,7 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     "create": (FULL, observed(FULL, gateway=NO_NGINX)),
     "create after it died": (ONE, observed(ONE, journal=DIED)),
     "download": (HUB, with_files(HUB, FileStatus.MISSING)),
+    "download what two models share": (TWINS, far_files(TWINS)),
     "download from a URL": (URL, with_files(URL, FileStatus.MISSING)),
     "another URL of the same bytes": (URL, observed(URL, server(OTHER_URL, "a"))),
     "a URL of other bytes": (

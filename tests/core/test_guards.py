@@ -206,8 +206,8 @@ def test_another_desired_file_matters_while_something_runs() -> None:
 
 @pytest.mark.parametrize(("free", "refused"), [(3071, True), (3072, False)])
 def test_all_downloads_need_room_together(free: int, refused: bool) -> None:
-    hub = {"source": {"repo": "org/far"}, "quant": "Q4"}
-    state = desired({"a": hub, "b": hub})
+    a, b = ({"source": {"repo": f"org/{name}"}, "quant": "Q4"} for name in ("far", "other"))
+    state = desired({"a": a, "b": b})
     files = all_files(
         state,
         a=files_of(state.models["a"], FileStatus.MISSING, 1024),

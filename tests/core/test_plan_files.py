@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from builders import all_files, desired, files_of, observed, plan, steps_of
 
+from reconciler.core.capacity import to_fetch
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, Plan, StartServer, Step
 from reconciler.core.plan_files import plan_verification
@@ -11,7 +14,7 @@ from reconciler.core.plan_parts import only_files
 from reconciler.core.words import ModelName
 
 HUB = {"source": {"repo": "org/far"}, "quant": "Q4"}
-STATE = desired({"a": HUB, "b": {**HUB, "state": "present"}, "c": {}})
+STATE = desired({"a": HUB, "b": {**HUB, "quant": "Q8", "state": "present"}, "c": {}})
 
 
 def whole() -> Plan:
@@ -29,6 +32,25 @@ def test_only_fetches_of_the_named_models() -> None:
     assert part.download_bytes == 77
     both = only_files(whole(), frozenset(map(ModelName, "abc")))
     assert [change.address for change in both.changes] == ["model_file.a", "model_file.b"]
+
+
+def test_what_two_models_share_is_fetched_once_and_counts_once() -> None:
+    """Half of it, or all: `b` has a file more, `c` has none of its own."""
+    wants = desired(dict.fromkeys("abc", HUB))
+    one = files_of(wants.models["a"], FileStatus.MISSING, size=77)
+    more = replace(one, files=(*one.files, ObservedFile("more.gguf", 5, came=2)))
+    missing = {"a": one, "b": more, "c": one}
+    seen = observed(wants, files=all_files(wants, **missing))
+    made = plan(wants, seen)
+    assert made.download_bytes == 77 + 3
+    assert sum(to_fetch(wants, seen.files).values()) == 77 + 3
+    assert steps_of(made) == [
+        "1 FetchFiles model_file.a",
+        "2 FetchFiles model_file.b",
+        "3 StartServer instance.a <1",
+        "4 StartServer instance.b <1,2",
+        "5 StartServer instance.c <1",
+    ]
 
 
 def test_what_a_fetch_needs_comes_along() -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from builders import desired, instances, observed, plan, running, server, steps_of
+from builders import (
+    all_files,
+    desired,
+    files_of,
+    instances,
+    observed,
+    plan,
+    running,
+    server,
+    steps_of,
+)
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import FileStatus, ObservedServer, ObservedState
@@ -21,11 +31,8 @@ STATE = desired(
 def machine(
     state: DesiredState, *servers: ObservedServer, far: FileStatus = FileStatus.MISSING
 ) -> ObservedState:
-    seen = observed(state, *servers)
-    files = {
-        name: replace(one, status=far) if name == "far" else one for name, one in seen.files.items()
-    }
-    return replace(seen, files=files)
+    files = all_files(state, far=files_of(state.models["far"], far))
+    return observed(state, *servers, files=files)
 
 
 def old(name: str, state: DesiredState = STATE) -> ObservedServer:

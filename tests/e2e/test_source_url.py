@@ -124,6 +124,18 @@ def test_its_hash_alone_says_which_file_it_is(
     assert not (fakes.root / "models" / "urls").exists()
 
 
+def test_two_models_share_a_file(
+    fakes: Lab, server: HubServer, weights: tuple[bytes, bytes]
+) -> None:
+    serve(fakes, server, one=weights[0], same=weights[0])
+    fakes.write({"a": model(server, "one"), "b": model(server, "same")})
+    done = fakes.apply()
+    assert f"Download {human_bytes(len(weights[0]))}." in done.out
+    assert done.err.count(": downloaded") == 1
+    assert set(fakes.servers()) == {"a", "b"}
+    assert fakes.plan().out == NOTHING
+
+
 def test_a_kill_keeps_what_came(
     fakes: Lab, server: HubServer, weights: tuple[bytes, bytes]
 ) -> None:
