@@ -154,7 +154,10 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     "download": (HUB, with_files(HUB, FileStatus.MISSING)),
     "download what two models share": (TWINS, far_files(TWINS)),
     "download from a URL": (URL, with_files(URL, FileStatus.MISSING)),
-    "another URL of the same bytes": (URL, observed(URL, server(OTHER_URL, "a"))),
+    "another URL of the same bytes": (
+        URL,
+        observed(URL, server(OTHER_URL, "a", files="1:2:3:4")),
+    ),
     "a URL of other bytes": (
         OTHER_BYTES,
         with_files(OTHER_BYTES, FileStatus.MISSING, server(URL, "a")),

@@ -55,7 +55,7 @@ class HubServer:
     """Where a store sends on to; the hub itself if it is not said."""
     repos: dict[str, Repo] = field(default_factory=dict)
     files: dict[str, Content] = field(default_factory=dict)
-    """What lies on it as plain files, at `/files/NAME`."""
+    """What lies on it as plain files, at `/files/NAME`; `/moved/NAME` sends on to its store."""
     requests: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
     broken: int = 0
@@ -117,6 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.startswith("/files/"):
             name = self.path.removeprefix("/files/").partition("?")[0]
             self._content(self.hub.files.get(name))
+        elif self.path.startswith("/moved/"):
+            there = self.path.replace("/moved/", "/files/")
+            self._send(302, b"", {"Location": f"{self.hub.store}{there}"})
         elif api:
             self._api(api[1], api[2] or "main")
         elif tree:
