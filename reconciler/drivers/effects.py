@@ -41,14 +41,14 @@ hook: Callable[[str], None] = _nothing
 
 @contextlib.contextmanager
 def _effect(verb: str, what: str | Path | int) -> Iterator[None]:
-    with _named(what):
+    with named(what):
         hook(f"before {verb} {what}")
         yield
         hook(f"after {verb} {what}")
 
 
 @contextlib.contextmanager
-def _named(what: str | Path | int) -> Iterator[None]:
+def named(what: str | Path | int) -> Iterator[None]:
     """Let an error say what it is about where the kernel does not."""
     try:
         yield
@@ -285,7 +285,7 @@ def _reach(
     reached by it.
     """
     try:
-        with _named(process.pid):
+        with named(process.pid):
             descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return False

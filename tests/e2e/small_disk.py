@@ -6,6 +6,7 @@ namespace: nobody else sees the disk, and it goes with the process.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from fetch_rig import Rig
 from hub_faults import Made, sha_of
 from hub_server import HubServer, hub_server
+from waiting import eventually
 
 from e2e.lab import FAKE_ENGINE, Lab
 from reconciler.drivers import effects
@@ -23,6 +25,8 @@ from reconciler.drivers.fetch.partial import partial_of
 from reconciler.errors import HubError
 
 MIB = 2**20
+NO_ORDERS = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fallocate:error=EOPNOTSUPP")
+"""Run a program to which every disk is one that takes no orders for room in advance."""
 
 
 def model(quant: str, **more: Any) -> dict[str, Any]:
@@ -89,6 +93,66 @@ def known_in_the_middle(lab: Lab, hub: HubServer) -> None:
     assert hub.sent < len(content) + 6 * MIB
 
 
+def apply_in_the_middle(lab: Lab, hub: HubServer) -> None:
+    """Somebody else takes all the room of a disk that takes no orders: what serves serves on.
+
+    The disk has 320 MiB.
+    """
+    content = Made(256 * MIB, 1, head=lab.weights.read_bytes())
+    before = begin(lab, hub, content)
+    child = lab.popen("apply", str(lab.file), "-y", under=NO_ORDERS)
+    eventually(lambda: hub.sent > 100 * MIB, "bytes flow")
+    fill(lab.folder / "s" / "ballast")
+    done = lab.end(child)
+    assert done.code == 3, done.all
+    [partial] = (lab.folder / "s").rglob("*.reconcile.incomplete")
+    said = f"org/m-GGUF cannot be stored: {partial}: No space left on device\n  make room on that"
+    assert said in done.err, done.err
+    assert lab.pids() == before
+    assert lab.complete("old").status == 200
+    (lab.folder / "s" / "ballast").unlink()
+    lab.apply()
+    assert hub.sent <= 1.02 * len(content), hub.sent / len(content)
+    assert lab.pids()["keep"] == before["keep"]
+    assert lab.pids()["old"] != before["old"]
+    assert lab.close() == []
+
+
+def taken_in_advance(lab: Lab, hub: HubServer) -> None:
+    """Somebody else takes all the room that is left, which is none of the download's."""
+    content = Made(16 * MIB, 1, head=lab.weights.read_bytes())
+    before = begin(lab, hub, content)
+    child = lab.begin_apply("--limit-rate", "8M")
+    eventually(lambda: hub.sent > 4 * MIB, "bytes flow")
+    fill(lab.folder / "s" / "ballast")
+    done = lab.end(child)
+    assert done.code == 0, done.all
+    assert lab.pids()["old"] != before["old"]
+    assert lab.close() == []
+
+
+def begin(lab: Lab, hub: HubServer, content: Made) -> dict[str, int]:
+    """Two servers run, and one of them is to have this file; their pids."""
+    hub.add("org/m-GGUF", {"m-Q4.gguf": content})
+    store = str(lab.folder / "s" / "store")
+    lab.write({"keep": {}, "old": {}}, store=store)
+    lab.apply()
+    lab.write({"keep": {}, "old": model("Q4")}, store=store)
+    return dict(lab.pids())
+
+
+def fill(path: Path) -> None:
+    """Take all room that is left."""
+    at, step = 0, 64 * MIB
+    with path.open("wb") as file:
+        while step >= 4096:
+            try:
+                os.posix_fallocate(file.fileno(), at, step)
+                at += step
+            except OSError:
+                step //= 2
+
+
 def rigged(lab: Lab, hub: HubServer, ballast: int) -> tuple[Rig, Made]:
     (lab.folder / "s" / "ballast").write_bytes(bytes(ballast))
     rig = Rig(hub, lab.folder / "s" / "store", Limits(tries=2, first_pause_s=0.01))
@@ -101,6 +165,8 @@ TRIALS: dict[str, Callable[[Lab, HubServer], None]] = {
     "refuse": refuse,
     "known at once": known_at_once,
     "known in the middle": known_in_the_middle,
+    "apply in the middle": apply_in_the_middle,
+    "taken in advance": taken_in_advance,
 }
 
 

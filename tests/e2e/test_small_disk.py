@@ -12,10 +12,19 @@ from proof_tools import own_disk
 
 
 @pytest.mark.needs("mounts")
-@pytest.mark.parametrize("trial", ["refuse", "known at once", "known in the middle"])
-def test_a_small_disk(short_folder: Path, tiny_model: Path, trial: str) -> None:
+@pytest.mark.parametrize(
+    ("trial", "size"),
+    [
+        ("refuse", "24m"),
+        ("known at once", "24m"),
+        ("known in the middle", "24m"),
+        ("taken in advance", "24m"),
+        pytest.param("apply in the middle", "320m", marks=pytest.mark.needs("strace")),
+    ],
+)
+def test_a_small_disk(short_folder: Path, tiny_model: Path, trial: str, size: str) -> None:
     (short_folder / "s").mkdir()
-    argv = [*own_disk(str(short_folder / "s"), "size=24m"), sys.executable, "-m"]
+    argv = [*own_disk(str(short_folder / "s"), f"size={size}"), sys.executable, "-m"]
     folders = [*sys.path, str(Path(__file__).parent.parent / "drivers")]
     path = {"PYTHONPATH": os.pathsep.join(folders), "NO_PROXY": "127.0.0.1,localhost"}
     done = subprocess.run(

@@ -73,7 +73,8 @@ def held(target: Path, size: int, stop: Cancel) -> Iterator[int | None]:
         descriptor = effects.open_partial(path)
         try:
             if _is_locked(descriptor) and _has_name(descriptor, path):
-                yield descriptor
+                with effects.named(path):
+                    yield descriptor
                 return
         finally:
             os.close(descriptor)
