@@ -120,6 +120,9 @@ def look(
     """Observe, plan and guard. Changes nothing."""
     only, anew = (scope.models, scope.restart) if scope else (None, False)
     lock = _lock(wanted, site, drivers, only)
+    if wanted.stops:
+        # What is not looked at is neither fetched nor verified.
+        only = frozenset()
     observed = observe(wanted.desired, drivers, only, lock, anew=anew, moving=wanted.moving)
     if wanted.stops:
         observed = replace(observed, lock=None)

@@ -57,7 +57,8 @@ def test_a_stop_meanwhile_is_obeyed(lab: Lab, hub: HubServer) -> None:
     lab.write({"m": model(), "a": QUICK, "b": {}})
     child = waiting(lab, hub)
     lab.run("stop", "a", "--lock-timeout", "0")
-    lab.run("stop", "m", "--lock-timeout", "0")
+    said = lab.run("stop", "m", "--lock-timeout", "0")
+    assert "download" not in said.all
     done = lab.end(child)
     assert done.code == 0, done.all
     assert set(lab.servers()) == {"b"}
