@@ -81,16 +81,17 @@ class ModelFiles:
             bytes_here, room = (0, 0)
             # Where wrong bytes lie, none have come of the right ones.
             if not (file.is_here or file.wrong) and file.digest:
-                bytes_here, room = came(self._fetched(source, file.digest), file.size)
+                bytes_here, room = came(self._fetched(source, file), file.size)
             files.append(replace(file, came=bytes_here))
             held += max(room - bytes_here, 0)
         return replace(found, files=tuple(files), held_bytes=held)
 
-    def _fetched(self, source: Source, digest: str) -> Path:
-        """Where what is fetched comes to lie."""
+    def _fetched(self, source: Source, file: ObservedFile) -> Path:
+        """Where what is fetched comes to lie, or lies already."""
         if source.url is not None:
-            return self._urls.fetched(digest)
-        return self._hub.fetched(source.repo or "", digest)
+            return self._urls.fetched(file.digest)
+        repo = source.repo or ""
+        return self._hub.lying(repo, file) or self._hub.fetched(repo, file.digest)
 
     def _by_path(self, declared: str, sha256: str) -> ObservedFiles:
         first = Path(self._root, declared)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.desired import Model
 from reconciler.core.gguf import facts_of
 from reconciler.core.lockfile import FileRole, LockedFile, Pin
-from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
+from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles, is_other
 from reconciler.core.plan import FetchFiles, VerifyFiles
 from reconciler.core.present import human_bytes
 from reconciler.core.quants import QuantError, choose, quant_sizes
@@ -25,11 +25,14 @@ from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
 from reconciler.drivers.fetch.head import read_head
 from reconciler.drivers.fetch.order import Limits, Order, Remote
+from reconciler.drivers.fetch.partial import is_here
 from reconciler.drivers.fetch.run import all_files
 from reconciler.drivers.hub_cache import (
     COMMIT,
     commit_of,
     digest_of,
+    header_of,
+    identity_of,
     local_pin,
     names_in,
     observed_file,
@@ -78,6 +81,19 @@ class Hub:
     def fetched(self, repo: str, digest: str) -> Path:
         """Where the bytes with this hash come to lie."""
         return self.folder(repo) / "blobs" / digest
+
+    def lying(self, repo: str, file: ObservedFile | LockedFile) -> Path | None:
+        """Where the bytes of a file lie already, whatever commit they came with; None if nowhere.
+
+        They are those of their name as far as anybody knows; who links to them verifies them.
+        """
+        for cache in self._caches:
+            blob = repo_folder(cache, repo) / "blobs" / file.digest
+            if is_here(blob, file.size):
+                found = self.verified.hash_of(identity_of(blob))
+                if not is_other(found, file.digest):
+                    return blob
+        return None
 
     def inspect(self, model: Model, pin: Pin | None = None) -> ObservedFiles:
         """The files that a model stands for: here, to be fetched, or not to be found out.
@@ -139,8 +155,9 @@ class Hub:
                 return _seen(FileStatus.PRESENT, folder, known, files)
         folder = snapshot(self._store, pin.repo, pin.commit)
         found = _seen(FileStatus.MISSING, folder, pin, self._files(folder, pin))
-        if self.is_offline:
-            size = human_bytes(found.missing_bytes)
+        lacking = [one for one in found.missing.values() if not self.lying(pin.repo, one)]
+        if self.is_offline and lacking:
+            size = human_bytes(sum(file.size for file in lacking))
             reason = (
                 f"{size} of its files are not here, and --offline keeps them from being fetched"
             )
@@ -185,35 +202,44 @@ class Hub:
         for file in fetch.files:
             self.verified.make_room(self.fetched(repo, file.digest), file.digest)
         client = self._client()
-        orders = [self._order(client, repo, fetch.commit, file) for file in fetch.files]
+        lying = {file: blob for file in fetch.files if (blob := self.lying(repo, file))}
+        missing = (file for file in fetch.files if file not in lying)
+        orders = [self._order(client, repo, fetch.commit, file) for file in missing]
         with client.translated(repo):
             # The links come last: who is killed before has files missing, and clears up.
             if not COMMIT.fullmatch(revision):
                 ref = self.folder(repo) / "refs" / revision
                 effects.make_folder(ref.parent, mode=0o755)
                 effects.write_atomic(ref, fetch.commit, mode=0o644)
+            for file, blob in lying.items():
+                self._link(self._place(repo, fetch.commit, file.name), blob)
             all_files(orders, self.allowance, progress, cancel)
         folder = snapshot(self._store, repo, fetch.commit)
         here = tuple(self._found(folder, file.name) for file in fetch.files)
-        verify_unknown(VerifyFiles(fetch.model, str(folder), here), self.verified, cancel)
+        effect = VerifyFiles(fetch.model, str(folder), here)
+        verify_unknown(effect, self.verified, progress, cancel)
 
     def learn(self, pin: Pin, cancel: Cancel) -> Pin:
         """The same pin with what its headers say; the bytes that were read are kept."""
         client = self._client()
         headers = []
         for file in pin.files:
-            if file.role is FileRole.WEIGHTS:
+            if file.role is not FileRole.WEIGHTS:
+                continue
+            blob = self.lying(pin.repo, file)
+            header = header_of(blob) if blob else None
+            if header is None:
                 order = self._order(client, pin.repo, pin.commit, file)
                 with client.translated(pin.repo):
-                    headers.append(read_head(order, self.allowance.limits, cancel))
+                    header = read_head(order, self.allowance.limits, cancel)
+            headers.append(header)
         return replace(pin, facts=facts_of(one for one in headers if one))
 
     def _order(
         self, client: HubClient, repo: str, commit: str, file: ObservedFile | LockedFile
     ) -> Order:
         where = f"hub repository {repo}"
-        _check_name(where, file.name)
-        link = snapshot(self._store, repo, commit) / file.name
+        link = self._place(repo, commit, file.name)
 
         def locate() -> Remote:
             remote = client.locate(repo, file.name, commit)
@@ -228,12 +254,21 @@ class Hub:
 
         def arrived(blob: Path, hashed: str) -> None:
             self.verified.arrived(blob, hashed)
-            target = os.path.relpath(blob, link.parent)
-            effects.make_folder(link.parent, mode=0o755)
-            effects.swap_link(link, target)
+            self._link(link, blob)
 
         blobs = self.fetched(repo, "")
         return Order(where, file.name, file.size, blobs, locate, arrived)
+
+    def _place(self, repo: str, commit: str, name: str) -> Path:
+        """Where a file's link is, or will be. Raises HubError, as `_check_name`."""
+        _check_name(f"hub repository {repo}", name)
+        return snapshot(self._store, repo, commit) / name
+
+    def _link(self, link: Path, blob: Path) -> None:
+        is_ours = blob.is_relative_to(self._store)
+        target = os.path.relpath(blob, link.parent) if is_ours else blob.absolute()
+        effects.make_folder(link.parent, mode=0o755)
+        effects.swap_link(link, str(target))
 
     def _client(self) -> HubClient:
         from reconciler.drivers.hub_client import HubClient  # noqa: PLC0415 - it costs 0.2 s

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.core.gguf import Facts, GgufError, facts_of, read_header
+from reconciler.core.gguf import Facts, GgufError, Header, facts_of, read_header
 from reconciler.core.lockfile import FileRole, LockedFile, Pin
 from reconciler.core.observed import ObservedFile
 from reconciler.core.stored import folder_name
@@ -115,17 +115,21 @@ def _facts(folder: Path, files: tuple[LockedFile, ...]) -> Facts | None:
     """What the headers say; None where one of them is none, or its file is cut off."""
     headers = []
     for file in files:
-        path = folder / file.name
-        try:
-            with (
-                path.open("rb") as opened,
-                mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            ):
-                header = read_header(data)
-        except (GgufError, OSError, ValueError):
-            return None
-        if header.least_size > file.size:
+        header = header_of(folder / file.name)
+        if header is None or header.least_size > file.size:
             return None
         if file.role is FileRole.WEIGHTS:
             headers.append(header)
     return facts_of(headers)
+
+
+def header_of(path: Path) -> Header | None:
+    """The header of a file that is here; None where it has none."""
+    try:
+        with (
+            path.open("rb") as opened,
+            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return read_header(data)
+    except (GgufError, OSError, ValueError):
+        return None

@@ -107,7 +107,7 @@ class UrlFiles:
         all_files([order], self._allowance, progress, cancel)
         here = replace(observed_file(path, file.digest), digest=file.digest)
         effect = VerifyFiles(fetch.model, str(path.parent), (here,))
-        verify_unknown(effect, self._verified, cancel)
+        verify_unknown(effect, self._verified, progress, cancel)
 
 
 def _if_here(files: tuple[ObservedFile, ...]) -> tuple[ObservedFile, ...]:

@@ -44,10 +44,10 @@ def verify(effect: VerifyFiles, memory: Verified, progress: Told, cancel: Cancel
         )
 
 
-def verify_unknown(effect: VerifyFiles, memory: Verified, cancel: Cancel) -> None:
+def verify_unknown(effect: VerifyFiles, memory: Verified, progress: Told, cancel: Cancel) -> None:
     """Hash those of these files of which nobody knows that they are right. Raises as `verify`."""
     files = tuple(one for one in effect.files if memory.hash_of(one.identity) != one.digest)
-    verify(replace(effect, files=files), memory, lambda _: None, cancel)
+    verify(replace(effect, files=files), memory, progress, cancel)
 
 
 class _Reading:

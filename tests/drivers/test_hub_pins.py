@@ -308,7 +308,15 @@ def test_offline_nobody_is_asked(hub: HubServer, client: Hub, tmp_path: Path) ->
     unknown = quiet.inspect(Q8)
     assert unknown.status is FileStatus.UNKNOWN
     assert f"hub repository {REPO} is not asked, because of --offline" in unknown.reason
-    Path(client.inspect(Q4).path).unlink()
+    link = Path(client.inspect(Q4).path)
+    blob = link.resolve()
+    link.unlink()
+    # Its bytes are still here: only the link is lacking.
+    fetch(quiet, quiet.inspect(Q4, pin))
+    assert quiet.inspect(Q4, pin).status is FileStatus.PRESENT
+    assert str(link.readlink()) == f"../../blobs/{blob.name}"
+    link.unlink()
+    blob.unlink()
     lacking = quiet.inspect(Q4, pin)
     assert (lacking.status, lacking.pin) == (FileStatus.UNKNOWN, pin)
     assert "137.5 KiB of its files are not here" in lacking.reason

@@ -175,6 +175,37 @@ def test_a_cache_of_others_is_never_changed(
     assert stored.read_bytes() == weights[stored.name]
 
 
+def test_what_others_fetched_under_another_commit_is_used_in_place(
+    fakes: Lab, hub: HubServer, weights: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the hub; where it goes away, it is fetched after all."""
+    cache = connect(fakes, hub)
+    fakes.write({"a": model(state="present")})
+    fakes.run("apply", str(fakes.file), "-y")
+    shutil.rmtree(fakes.root / "models")
+    hub.repos[REPO].commit({**weights, "README.md": b"new"})
+    fill(cache, hub, monkeypatch)
+    before = machine.snapshot(cache)
+    fakes.write({"a": model()})
+    hub.sent, hub.broken = 0, 503
+    plan = fakes.plan("--offline").out
+    assert "+ model_file.a                     on disk, but not under this commit" in plan
+    assert "Download" not in plan
+    fakes.apply("--offline")
+    assert machine.snapshot(cache) == before
+    stored = Path(fakes.run("status", "--argv").out.split("--model ")[1].split()[0])
+    assert stored.is_relative_to(fakes.root / "models")
+    assert stored.resolve().is_relative_to(cache)
+    assert fakes.plan().out == NOTHING
+    assert "Nothing to remove" in fakes.run("prune", "--dry-run").all
+    fakes.run("down", "-y")
+    shutil.rmtree(cache)
+    hub.broken = 0
+    fakes.apply()
+    assert hub.sent == sum(map(len, weights.values()))
+    assert not stored.resolve().is_relative_to(cache)
+
+
 def test_a_path_with_another_hash_is_blocked(fakes: Lab) -> None:
     path = fakes.root / "own.gguf"
     shutil.copy(fakes.weights, path)
