@@ -231,7 +231,7 @@ class Hub:
             if header is None:
                 order = self._order(client, pin.repo, pin.commit, file)
                 with client.translated(pin.repo):
-                    header = read_head(order, self.allowance.limits, cancel)
+                    header = read_head(order, self.allowance, cancel)
             headers.append(header)
         return replace(pin, facts=facts_of(one for one in headers if one))
 

@@ -141,6 +141,25 @@ def test_reading_a_header_can_be_interrupted(hub: HubServer, client: Hub) -> Non
         client.learn(pin, cancel)
 
 
+class Restless(threading.Event):
+    """Is told how long to wait, and does not."""
+
+    longest = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.longest = max(self.longest, timeout or 0.0)
+        return False
+
+
+def test_headers_come_no_faster_than_downloads_may(hub: HubServer, tmp_path: Path) -> None:
+    hub.add(REPO, {"x-Q4_0.gguf": big(3 << 20)})
+    slow = replace(QUICK, bytes_per_s=10)
+    client = Hub(str(tmp_path / "store"), (), endpoint=hub.endpoint, limits=slow)
+    restless = Restless()
+    assert client.learn(pin_of(client.inspect(Q4)), restless).facts == Facts()
+    assert 3 << 20 < restless.longest * 10 <= 4 << 20
+
+
 def test_a_hub_that_breaks_is_told(hub: HubServer, client: Hub) -> None:
     pin = pin_of(client.inspect(Q4))
     hub.faults = [Fault(Kind.STATUS, status=503)] * 9

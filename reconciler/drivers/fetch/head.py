@@ -14,8 +14,9 @@ from reconciler.core.gguf import CutOffError, GgufError, Header, read_header
 from reconciler.core.ranges import MIB, gaps
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel
+from reconciler.drivers.fetch.allowance import Allowance
 from reconciler.drivers.fetch.connections import Connections
-from reconciler.drivers.fetch.order import Changed, Limits, Order, Remote
+from reconciler.drivers.fetch.order import Changed, Order, Remote
 from reconciler.drivers.fetch.partial import Partial, held, journal_of
 from reconciler.drivers.fetch.retries import Retries
 from reconciler.drivers.fetch.run import tls_context
@@ -29,7 +30,7 @@ LONGEST = 256 * MIB
 STARTS = 3
 
 
-def read_head(order: Order, limits: Limits, cancel: Cancel) -> Header | None:
+def read_head(order: Order, allowance: Allowance, cancel: Cancel) -> Header | None:
     """The header; None where its server knows no ranges.
 
     Raises:
@@ -50,7 +51,7 @@ def read_head(order: Order, limits: Limits, cancel: Cancel) -> Header | None:
             for _ in range(STARTS):
                 partial = Partial(target, descriptor, remote.size)
                 try:
-                    return _Head(order, remote, partial, limits, cancel).read(descriptor)
+                    return _Head(order, remote, partial, allowance, cancel).read(descriptor)
                 except Changed as changed:
                     effects.unlink(journal_of(target))
                     if not changed.ranges:
@@ -68,12 +69,13 @@ class _Head:
     """Brings as much of a file's beginning as its header takes."""
 
     def __init__(
-        self, order: Order, remote: Remote, partial: Partial, limits: Limits, cancel: Cancel
+        self, order: Order, remote: Remote, partial: Partial, allowance: Allowance, cancel: Cancel
     ) -> None:
         self._order = order
         self._remote = remote
         self._partial = partial
-        self._limits = limits
+        self._limits = allowance.limits
+        self._throttle = allowance.throttle
         self._cancel = cancel
 
     def read(self, descriptor: int) -> Header:
@@ -112,7 +114,7 @@ class _Head:
         try:
             for block in request.blocks(connections, self._partial.identify):
                 writer.write(block)
-                if self._cancel.is_set():
+                if self._cancel.wait(self._throttle.pause(len(block))):
                     return
         finally:
             writer.finish()
