@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, errors, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import HfApi, constants, errors, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
 from reconciler.core.lockfile import LockedFile
 from reconciler.core.os_errors import explain_os
 from reconciler.drivers.fetch.order import HashKind, Remote
+from reconciler.drivers.fetch.proxies import check_all, proxy_for
 from reconciler.errors import HubError
 
 _KINDS = {64: HashKind.SHA256, 40: HashKind.GIT}
@@ -43,6 +44,7 @@ class HubClient:
         """
         api = HfApi(endpoint=self._endpoint, token=self._token)
         with self.translated(repo):
+            _check_proxies(self._endpoint or constants.ENDPOINT)
             info = api.model_info(repo, revision=revision, files_metadata=True, timeout=PATIENCE_S)
         files = (_locked(one) for one in info.siblings or ())
         return info.sha or revision, {file.name: file for file in files}
@@ -55,6 +57,7 @@ class HubClient:
         """
         url = hf_hub_url(repo, name, revision=commit, endpoint=self._endpoint)
         with self.translated(repo):
+            _check_proxies(url)
             found = get_hf_file_metadata(
                 url, token=self._token, timeout=PATIENCE_S, endpoint=self._endpoint
             )
@@ -84,6 +87,13 @@ def _locked(file: RepoSibling) -> LockedFile:
     if not is_known:
         return LockedFile(file.rfilename, file.size or 0)
     return LockedFile(file.rfilename, file.size or 0, sha256=sha256, git_sha1=git_sha1)
+
+
+def _check_proxies(url: str) -> None:
+    """Say before anything is asked what the client would call a defect, and downloads refuse."""
+    check_all()
+    parts = urlsplit(url)
+    proxy_for(parts.scheme, parts.hostname or "", parts.port or 443)
 
 
 def _origin(url: str) -> tuple[str, str]:

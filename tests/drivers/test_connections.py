@@ -320,14 +320,3 @@ def test_no_proxy_for_some_hosts(
     monkeypatch.setenv("no_proxy", "store.example,127.0.0.1")
     assert body(connections.get(host.url("/x"), {})) == BODY
     assert host.asked[0][1] == "/x"
-
-
-def test_a_proxy_of_another_kind_is_said_without_its_password(
-    connections: Connections, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://me:secret@127.0.0.1:9")
-    with pytest.raises(HubError, match="names a socks5 proxy") as caught:
-        connections.get("https://store.example/x", {})
-    assert "HTTPS_PROXY" in caught.value.hint
-    assert "secret" not in f"{caught.value.message}{caught.value.hint}"
-    assert not caught.value.retryable

@@ -332,6 +332,30 @@ def test_something_that_is_no_hub(hub: HubServer, tmp_path: Path) -> None:
     assert REPO in found.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "excepted"),
+    [("ALL_PROXY", "socks5://p.lan", "127.0.0.1"), ("HTTP_PROXY", "https://p.lan", "other.lan")],
+)
+def test_a_proxy_that_cannot_be_used_is_named_before_anybody_is_asked(
+    hub: HubServer,
+    client: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    said: str,
+    excepted: str,
+) -> None:
+    found = client.inspect(asked(REPO, "main", "Q4_K_M"))
+    monkeypatch.setenv(name, said)
+    monkeypatch.setenv("NO_PROXY", excepted)
+    hub.requests.clear()
+    blocked = client.inspect(asked(REPO, "main", "Q4_K_M"))
+    assert blocked.status is FileStatus.BAD
+    assert f"the environment's {name} is the address of a " in blocked.reason
+    with pytest.raises(HubError, match=name):
+        client.fetch(to_fetch(found), lambda *_: None, NEVER)
+    assert hub.requests == []
+
+
 def test_the_offline_switch_of_the_client_is_obeyed(
     hub: HubServer, client: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

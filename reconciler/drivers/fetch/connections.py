@@ -2,22 +2,21 @@
 
 In: a URL and headers. Out: an `Answer`: its status, its headers, its bytes as they come.
 The standard library's client: a larger one took twice the CPU for each byte (`make bench` shows
-what is left). Proxies are those of the environment. Nothing here knows what the bytes are.
+what is left). Proxies: `proxies`. Nothing here knows what the bytes are.
 """
 
 from __future__ import annotations
 
-import base64
 import http
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from types import TracebackType
 from typing import Self
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from reconciler.drivers.fetch.order import Limits
+from reconciler.drivers.fetch.proxies import Proxy, proxy_for
 from reconciler.errors import HubError
 
 BLOCK = 1 << 20
@@ -157,10 +156,10 @@ class Connections:
 
     def _answer(self, origin: Origin, parts: SplitResult, headers: Mapping[str, str]) -> Answer:
         path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-        proxy = _proxy(origin)
+        proxy = proxy_for(*origin)
         if proxy and origin[0] == "http":
             path = parts._replace(fragment="").geturl()
-            headers = {**headers, **_proxy_headers(proxy)}
+            headers = {**headers, **proxy.headers}
         try:
             connection = self._connection(origin, proxy)
             connection.request("GET", path, headers=dict(headers))
@@ -171,11 +170,11 @@ class Connections:
         self._current = (origin, answer)
         return answer
 
-    def _connection(self, origin: Origin, proxy: SplitResult | None) -> HTTPConnection:
+    def _connection(self, origin: Origin, proxy: Proxy | None) -> HTTPConnection:
         if origin in self._kept:
             return self._kept[origin]
         scheme, host, port = origin
-        to, at = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
+        to, at = (proxy.host, proxy.port) if proxy else (host, port)
         patience = self._limits.connect_s
         one = (
             HTTPSConnection(to, at, timeout=patience, context=self._context())
@@ -183,7 +182,7 @@ class Connections:
             else HTTPConnection(to, at, timeout=patience)
         )
         if proxy and scheme == "https":
-            one.set_tunnel(host, port, _proxy_headers(proxy))
+            one.set_tunnel(host, port, proxy.headers)
         one.connect()
         one.sock.settimeout(self._limits.stall_s)
         while len(self._kept) >= MOST_KEPT:
@@ -200,27 +199,3 @@ def _origin(parts: SplitResult) -> Origin:
             f"this is no address to fetch from: {parts.scheme}://{parts.hostname}",
             hint="check `source.url`, or HF_ENDPOINT",
         ) from error
-
-
-def _proxy(origin: Origin) -> SplitResult | None:
-    """The proxy that the environment names for it."""
-    scheme, host, port = origin
-    known = getproxies()
-    said = known.get(scheme) or known.get("all")
-    if not said or proxy_bypass(f"{host}:{port}"):
-        return None
-    found = urlsplit(said if "://" in said else f"http://{said}")
-    if found.scheme != "http" or not found.hostname:
-        raise HubError(
-            f"the environment names a {found.scheme} proxy, which downloads cannot go through",
-            hint=f"name an http:// one in {scheme.upper()}_PROXY, or the host in NO_PROXY",
-            retryable=False,
-        )
-    return found
-
-
-def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
