@@ -192,6 +192,26 @@ def test_one_benchmark_from_end_to_end(short_folder: Path) -> None:
     assert sorted(path.name for path in short_folder.iterdir()) == ["benchmarks.md", "raw.json"]
 
 
+@pytest.mark.needs("curl")
+def test_downloads_are_compared(short_folder: Path) -> None:
+    """With the real programs: each brings all bytes, and is measured in each way."""
+    raw = short_folder / "raw.json"
+    run = harness(short_folder, "fetch", "--quick", "--json", str(raw))
+    out, said = run.communicate(timeout=110)
+    assert run.returncode == 0, said
+    assert "## Downloads" in out
+    values = json.loads(raw.read_text(encoding="utf-8"))
+    rows = {row["name"]: row["values"] for row in values["sections"][0]["rows"]}
+    assert [name for name, measured in rows.items() if len(measured) != 1] == [], out
+    for what in ("1 x 200 MB", "8 x 25 MB"):
+        for name in ("llm-reconcile download", "hf download", "curl"):
+            assert rows[f"{what}: {name}"][0] > 10**5
+            assert rows[f"{what}: {name}: peak memory"][0] > 2**20
+    for name in ("llm-reconcile", "hf"):
+        assert rows[f"{name} download: bytes sent / file"][0] >= 1
+    assert sorted(path.name for path in short_folder.iterdir()) == ["raw.json"]
+
+
 def test_ctrl_c_leaves_nothing_running(short_folder: Path) -> None:
     run = harness(short_folder, "noop")
     eventually(lambda: bool(servers(short_folder)), "its servers are started")
