@@ -16,12 +16,14 @@ from reconciler.core.addresses import file_name
 from reconciler.core.desired import Source
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, VerifyFiles
+from reconciler.core.present import human_bytes
 from reconciler.core.stored import URLS
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
 from reconciler.drivers.fetch.connections import Connections
 from reconciler.drivers.fetch.order import HashKind, Hints, Order, Remote
+from reconciler.drivers.fetch.partial import is_here, journal_of
 from reconciler.drivers.fetch.run import all_files, tls_context
 from reconciler.drivers.fetch.wire import locate
 from reconciler.drivers.hub_cache import observed_file
@@ -61,7 +63,13 @@ class UrlFiles:
         with contextlib.suppress(OSError):
             file = judged(replace(observed_file(path, digest), digest=digest), self._verified)
         found = ObservedFiles(FileStatus.PRESENT, str(path), "url", (file,))
-        return found if file.is_here else self._asked(source, found)
+        if not file.is_here:
+            return self._asked(source, found)
+        if journal_of(path).exists():
+            # Its download was killed in its very end, and is brought to it at no cost.
+            unnamed = replace(file, identity="")
+            return replace(found, status=FileStatus.MISSING, files=(unnamed,))
+        return found
 
     def doubted(self, source: Source, found: ObservedFiles) -> ObservedFiles | None:
         """The same file as one to be fetched anew; None where its bytes are known to be right."""
@@ -94,6 +102,19 @@ class UrlFiles:
         """Download it. What lies here already is hashed, if nobody did."""
         source, [file] = fetch.source, fetch.files
         path = self.fetched(file.digest)
+
+        def located() -> Remote:
+            found = self._located(source)
+            if found.size != file.size:
+                # Room was looked for: not for this.
+                raise HubError(
+                    f"{source.place} has {human_bytes(found.size)} now, not "
+                    f"{human_bytes(file.size)} as when this was planned",
+                    hint="plan again",
+                    retryable=False,
+                )
+            return found
+
         effects.sweep(self.folder)
         self._verified.make_room(path, file.digest)
         order = Order(
@@ -101,10 +122,13 @@ class UrlFiles:
             file_name(source.url or ""),
             file.size,
             path.parent,
-            lambda: self._located(source),
+            located,
             self._verified.arrived,
         )
-        all_files([order], self._allowance, progress, cancel)
+        if is_here(path, file.size):
+            effects.unlink(journal_of(path))
+        else:
+            all_files([order], self._allowance, progress, cancel)
         here = replace(observed_file(path, file.digest), digest=file.digest)
         effect = VerifyFiles(fetch.model, str(path.parent), (here,))
         verify_unknown(effect, self._verified, progress, cancel)

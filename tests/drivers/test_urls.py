@@ -24,6 +24,7 @@ from reconciler.core.transfers import FileProgress
 from reconciler.core.words import ModelName
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.fetch.order import Limits
+from reconciler.drivers.fetch.partial import journal_of
 from reconciler.drivers.files import ModelFiles
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.verified import Verified
@@ -276,6 +277,17 @@ def test_it_is_gone_when_it_is_to_be_fetched(rig: UrlRig) -> None:
     assert caught.value.hint.startswith("check `source.url`")
 
 
+def test_it_is_of_another_size_when_it_is_to_be_fetched(rig: UrlRig) -> None:
+    """Nobody looked whether there is room for that."""
+    found = rig.inspect()
+    rig.server.files[NAME] = Made(10**15, sha="e" * 64)
+    step = FetchFiles(ModelName("m"), rig.model.source, "", found.files)
+    with pytest.raises(HubError, match=r"has 909\.5 TiB now, not 1000\.0 KiB as when") as caught:
+        rig.files().fetch(step, lambda _: None, NEVER)
+    assert not caught.value.retryable
+    assert not rig.path.parent.exists()
+
+
 # ---- wrong bytes
 
 
@@ -325,6 +337,19 @@ def test_the_right_bytes_may_be_no_model(rig: UrlRig) -> None:
         FileStatus.BAD,
         f"{rig.path}: it is not a GGUF file",
     )
+
+
+def test_a_download_that_was_killed_in_its_very_end(rig: UrlRig) -> None:
+    """It asks nobody, and is hashed: nobody noted that it was."""
+    rig.fetch()
+    rig.assert_right()
+    journal_of(rig.path).write_text("llm-reconcile partial 1 1000\n")
+    (rig.folder / "state" / "verified.json").unlink()
+    rig.server.requests.clear()
+    assert rig.inspect(offline=True).missing_bytes == 0
+    rig.fetch()
+    rig.assert_right()
+    assert rig.server.requests == []
 
 
 @pytest.mark.parametrize("is_right", [True, False])

@@ -116,9 +116,26 @@ def fresh(lab: Lab, turn: int) -> None:
 
 def unfetched(lab: Lab, _turn: int) -> None:
     """`a` is only on the hub, and not pinned."""
-    shutil.rmtree(lab.root / "models", ignore_errors=True)
-    lab.lock.unlink(missing_ok=True)
+    _forget_files(lab)
     lab.write({"a": {"source": {"repo": "org/a"}, "quant": "Q4_0"}})
+
+
+def unfetched_url(url: str, sha256: str) -> Prepare:
+    """`a` is only at a URL."""
+
+    def prepare(lab: Lab, _turn: int) -> None:
+        _forget_files(lab)
+        lab.write({"a": {"source": {"url": url, "sha256": sha256}}})
+
+    return prepare
+
+
+def _forget_files(lab: Lab) -> None:
+    """What was fetched goes; of the way it came nothing may be left."""
+    store = lab.root / "models"
+    assert [path.name for path in store.rglob("*.reconcile.*")] == []
+    shutil.rmtree(store, ignore_errors=True)
+    lab.lock.unlink(missing_ok=True)
 
 
 def full_log(lab: Lab, _turn: int) -> None:

@@ -5,10 +5,12 @@ By day the middle of an effect has its turn once for each kind. LLM_RECONCILE_NI
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from engine_programs import real_engines
+from hub_faults import sha_of
 from hub_server import hub_server
 
 from e2e import machine
@@ -26,6 +28,7 @@ from e2e.matrix import (
     Walk,
     around,
     unfetched,
+    unfetched_url,
     within,
 )
 
@@ -73,6 +76,18 @@ def test_killed_around_a_download(fakes: Lab, commands: Launcher, tiny_model: Pa
         hub.add("org/a", {"a-Q4_0.gguf": tiny_model.read_bytes()})
         fakes.variables |= {"HF_ENDPOINT": hub.endpoint, "NO_PROXY": "127.0.0.1,localhost"}
         walk_through(fakes, commands, FETCH)
+
+
+def test_killed_around_a_download_from_a_url(
+    fakes: Lab, commands: Launcher, tiny_model: Path
+) -> None:
+    content = tiny_model.read_bytes()
+    with hub_server() as server:
+        server.files["a.gguf"] = content
+        fakes.variables["NO_PROXY"] = "127.0.0.1,localhost"
+        prepare = unfetched_url(f"{server.endpoint}/files/a.gguf", sha_of(content))
+        leg = replace(FETCH.there, prepare=prepare)
+        walk_through(fakes, commands, replace(FETCH, there=leg, back=leg))
 
 
 def test_killed_around_an_update(fakes: Lab, commands: Launcher, tiny_model: Path) -> None:
