@@ -74,7 +74,8 @@ def observe(
     `lock`: what the models of the hub stand for; those of `moving` are asked for anew.
     `anew`: what runs is to be started anew.
     """
-    servers = observe_servers(drivers)
+    found, lost_roots = drivers.runtime.look()
+    servers = _with_phases(found, drivers)
     files = observe_files(desired, drivers, servers, only, lock, moving)
     memory = drivers.machine.memory()
     staying = () if anew else (one for one in servers if one.phase is not Phase.STOPPING)
@@ -98,7 +99,7 @@ def observe(
         memory=replace(memory, gpus=_cards(desired, drivers, files, memory.usable_bytes, running)),
         templates=drivers.templates,
         secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
-        lost_roots=drivers.runtime.lost_roots(),
+        lost_roots=lost_roots,
         lock=lock,
         hashes=drivers.files.hashes(),
     )
@@ -124,7 +125,12 @@ def _cards(
 
 def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
     """The live servers with their phases."""
-    servers = drivers.runtime.list()
+    return _with_phases(drivers.runtime.list(), drivers)
+
+
+def _with_phases(
+    servers: tuple[ObservedServer, ...], drivers: Drivers
+) -> tuple[ObservedServer, ...]:
     health = drivers.prober.health_all(
         server.address for server in servers if server.phase is not Phase.STOPPING
     )

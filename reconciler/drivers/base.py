@@ -95,8 +95,8 @@ class Runtime(Protocol):
         """
         ...
 
-    def lost_roots(self) -> tuple[str, ...]:
-        """Other roots whose folder is gone, though servers of theirs run; sorted."""
+    def look(self) -> tuple[tuple[ObservedServer, ...], tuple[str, ...]]:
+        """What `list` finds, and other roots whose folder is gone, though servers of theirs run."""
         ...
 
     def unsettled(self) -> bool:

@@ -97,12 +97,29 @@ def own_pids() -> Iterator[int]:
                 continue
 
 
+def environments(name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """The pids and environments of all processes of this user that have this variable."""
+    sought = f"{name}=".encode()
+    for pid in own_pids():
+        raw = _raw_environment(pid)
+        # Most have not, and parsing is more work than reading.
+        if sought in raw and name in (found := _parsed(raw)):
+            yield pid, found
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty when it cannot be read."""
+    return _parsed(_raw_environment(pid))
+
+
+def _raw_environment(pid: int) -> bytes:
     try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes()
+        return Path(f"/proc/{pid}/environ").read_bytes()
     except _HIDDEN:
-        return {}
+        return b""
+
+
+def _parsed(raw: bytes) -> dict[str, str]:
     pairs = (part.decode(errors="replace").partition("=") for part in raw.split(b"\0") if part)
     return {name: value for name, _, value in pairs}
 

@@ -57,7 +57,14 @@ class ServerProcesses:
 
     def list(self) -> tuple[ObservedServer, ...]:
         """All live processes that carry this root's labels, sorted."""
-        labelled = self._labelled()
+        return self.look()[0]
+
+    def look(self) -> tuple[tuple[ObservedServer, ...], tuple[str, ...]]:
+        """The same, and other roots whose folder is gone, though servers of theirs run; sorted."""
+        seen = dict(proc.environments(LABEL_ROOT))
+        return self._servers(self._labelled(seen)), self._lost_roots(seen.values())
+
+    def _servers(self, labelled: Mapping[int, Mapping[str, str]]) -> tuple[ObservedServer, ...]:
         seen = (self._observed(pid, env) for pid, env in labelled.items())
         alone = [one for one in seen if one and not _is_child_of(one.ref.pid, labelled)]
         engines = {(one.instance, one.slot) for one in alone if one.argv}
@@ -67,22 +74,16 @@ class ServerProcesses:
         self._refuse_another_state_folder(found)
         return tuple(sorted(found, key=lambda server: (server.instance, server.ref)))
 
-    def _labelled(self) -> dict[int, Mapping[str, str]]:
+    def _labelled(self, seen: Mapping[int, Mapping[str, str]]) -> dict[int, Mapping[str, str]]:
         """The environments of all processes of this root, helpers of engines included."""
-        seen = ((pid, proc.environment(pid)) for pid in proc.own_pids())
-        return {
-            pid: env
-            for pid, env in seen
-            if env.get(LABEL_ROOT) == self._site.root and LABEL_INSTANCE in env
-        }
+        ours = (one for one in seen.items() if one[1][LABEL_ROOT] == self._site.root)
+        return {pid: env for pid, env in ours if LABEL_INSTANCE in env}
 
-    def lost_roots(self) -> tuple[str, ...]:
-        """Other roots whose folder is gone, though servers of theirs run; sorted."""
+    def _lost_roots(self, seen: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
         # Of our own state home: with another one nobody could stop them from here.
         home = f"{Path(self._site.state).parent}/"
-        seen = (proc.environment(pid) for pid in proc.own_pids())
         near = [env for env in seen if env.get("XDG_CONFIG_HOME", "").startswith(home)]
-        others = {env.get(LABEL_ROOT, "") for env in near} - {"", self._site.root}
+        others = {env[LABEL_ROOT] for env in near} - {"", self._site.root}
         return tuple(sorted(root for root in others if not Path(root).is_dir()))
 
     def _refuse_another_state_folder(self, servers: Iterable[ObservedServer]) -> None:
@@ -293,7 +294,7 @@ class ServerProcesses:
         slots = [slot for slot in SLOTS if address == f"unix:{self._site.socket(instance, slot)}"]
         left = [
             ref
-            for pid, env in self._labelled().items()
+            for pid, env in self._labelled(dict(proc.environments(LABEL_ROOT))).items()
             if env[LABEL_INSTANCE] == instance and env.get(LABEL_SLOT, "a") in (slots or SLOTS)
             if (ref := proc.ref_of(pid)) and ref != server
         ]

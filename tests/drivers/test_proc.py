@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,24 @@ def test_a_process_is_read(sleeper: subprocess.Popen[bytes]) -> None:
     assert seen.parent == os.getpid()
     assert proc.resident_bytes(os.getpid()) > 2**20
     assert sleeper.pid in proc.own_pids()
+
+
+def is_read(pid: int, environment: dict[str, str]) -> bool:
+    return proc.environment(pid) == environment
+
+
+def test_processes_are_found_by_a_variable() -> None:
+    argv, name = ["/bin/sleep", "60"], f"LABEL_{os.getpid()}"
+    environments = [{name: "", "B": "2"}, {f"X{name}": "1"}, {"B": f"{name}=1"}]
+    children = [subprocess.Popen(argv, env=one) for one in environments]
+    try:
+        for one, environment in zip(children, environments, strict=True):
+            eventually(partial(is_read, one.pid, environment), "its exec")
+        assert dict(proc.environments(name)) == {children[0].pid: environments[0]}
+    finally:
+        for one in children:
+            one.kill()
+            one.wait()
 
 
 def test_a_name_with_spaces_and_brackets_is_no_obstacle(tmp_path: Path) -> None:

@@ -139,6 +139,9 @@ class RuntimeContract:
         for name in ("m[1]", "b", "m", "a"):
             world.start(name)
         assert [one.instance for one in world.runtime.list()] == ["a", "b", "m", "m[1]"]
+        servers, lost_roots = world.runtime.look()
+        assert [one.instance for one in servers] == ["a", "b", "m", "m[1]"]
+        assert lost_roots == ()
 
     def test_a_slot_has_one_copy(self, world: World) -> None:
         ref = world.start("m", "a")

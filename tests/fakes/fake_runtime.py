@@ -150,8 +150,8 @@ class FakeRuntime:
             since=server.began,
         )
 
-    def lost_roots(self) -> tuple[str, ...]:
-        return ()
+    def look(self) -> tuple[tuple[ObservedServer, ...], tuple[str, ...]]:
+        return self.list(), ()
 
     def unsettled(self) -> bool:
         if self._settled_at is None:
