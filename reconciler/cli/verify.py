@@ -26,7 +26,7 @@ from reconciler.cli.verbs import (
     verb,
 )
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import ObservedFiles
+from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.present import human_bytes
 from reconciler.core.words import ModelName, ModelState
 from reconciler.errors import ExitCode, UsageError
@@ -87,7 +87,9 @@ def _notes(files: Mapping[ModelName, ObservedFiles]) -> dict[str, str]:
         elif len(here) < len(seen.files):
             notes[name] = f"{len(seen.files) - len(here)} of its {len(seen.files)} files not here"
         elif not here:
-            notes[name] = seen.reason
+            # Nobody was asked: why not is of no matter here.
+            is_unknown = seen.status is FileStatus.UNKNOWN
+            notes[name] = "its files are not here" if is_unknown else seen.reason
     return notes
 
 

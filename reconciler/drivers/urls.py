@@ -33,7 +33,8 @@ from reconciler.errors import HubError
 
 _HEADERS = {"User-Agent": f"llm-reconcile/{reconciler.__version__}"}
 _HINTS = Hints(
-    denied="check `source.url`; where a login is needed, fetch the file yourself and use `path`",
+    denied="where a login is needed, fetch the file yourself and use `source.path`",
+    gone="check `source.url`",
     unreached="check `source.url`, the network and the proxy",
     wrong="if the file at this URL is another one now that you trust, change `source.sha256`",
 )

@@ -221,6 +221,7 @@ def test_what_cannot_be_had_keeps_nothing_else_from_coming(
     )
     assert set(fakes.servers()) == {"good"}
     assert blobs(fakes) == {sha_of(weights[0])}
+    assert "gone: its files are not here\n" in fakes.run("verify", "--all").err
     offline = fakes.plan("--offline")
     assert f"{server.endpoint}/files/none.gguf is not here, and --offline keeps it" in offline.out
 

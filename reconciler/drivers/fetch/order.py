@@ -49,6 +49,8 @@ class Hints:
     """What to do about a source that fails, in the words of who named it."""
 
     denied: str = "check HF_TOKEN, or run `hf auth login`"
+    gone: str = "try again later"
+    """It has no such file (any more)."""
     unreached: str = "check the network, HF_ENDPOINT and the proxy"
     wrong: str = "try again later; a proxy or mirror on the way may be at fault"
     """It sends other bytes than it should."""

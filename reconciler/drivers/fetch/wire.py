@@ -102,11 +102,8 @@ def locate(connections: Connections, where: str, asked: Remote) -> Remote:
         size = answer.length
     else:
         error = _refusal(where, answer, asked.hints)
-        is_final = isinstance(error, DeniedError)
-        hint = asked.hints.denied if is_final else error.hint
-        raise HubError(
-            error.message, hint=hint, retryable=not is_final, asked_pause=error.asked_pause
-        )
+        error.retryable = not isinstance(error, DeniedError)
+        raise error
     if size is None:
         raise HubError(
             f"{where}: its server does not say how large it is",
@@ -122,8 +119,10 @@ def _refusal(where: str, answer: Answer, hints: Hints) -> HubError:
     if status in {401, 403}:
         return DeniedError(f"{where} refuses us (HTTP {status})", hint=hints.denied)
     said = f"{where} cannot be read: its server answered HTTP {status}"
-    kind = HubError if status in {408, 425, 429} or status >= 500 else DeniedError
-    return kind(said, hint="try again later", asked_pause=answer.header("Retry-After"))
+    if status in {408, 425, 429} or status >= 500:
+        asked = answer.header("Retry-After")
+        return HubError(said, hint="try again later", asked_pause=asked)
+    return DeniedError(said, hint=hints.gone)
 
 
 @contextmanager
