@@ -6,9 +6,11 @@ namespace: nobody else sees the disk, and it goes with the process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import pytest
 from fetch_rig import Rig
 from hub_faults import Made, sha_of
 from hub_server import HubServer, hub_server
-from waiting import eventually
 
 from e2e.lab import FAKE_ENGINE, Lab
 from reconciler.drivers import effects
@@ -100,11 +101,8 @@ def apply_in_the_middle(lab: Lab, hub: HubServer) -> None:
     """
     content = Made(256 * MIB, 1, head=lab.weights.read_bytes())
     before = begin(lab, hub, content)
-    child = lab.popen("apply", str(lab.file), "-y", under=NO_ORDERS)
-    eventually(lambda: hub.sent > 100 * MIB, "bytes flow")
-    fill(lab.folder / "s" / "ballast")
-    done = lab.end(child)
-    assert done.code == 3, done.all
+    with sending(hub, 100 * MIB, lambda: fill(lab.folder / "s" / "ballast")):
+        done = lab.run("apply", str(lab.file), "-y", code=3, under=NO_ORDERS)
     [partial] = (lab.folder / "s").rglob("*.reconcile.incomplete")
     said = f"org/m-GGUF cannot be stored: {partial}: No space left on device\n  make room on that"
     assert said in done.err, done.err
@@ -122,11 +120,8 @@ def taken_in_advance(lab: Lab, hub: HubServer) -> None:
     """Somebody else takes all the room that is left, which is none of the download's."""
     content = Made(16 * MIB, 1, head=lab.weights.read_bytes())
     before = begin(lab, hub, content)
-    child = lab.begin_apply("--limit-rate", "8M")
-    eventually(lambda: hub.sent > 4 * MIB, "bytes flow")
-    fill(lab.folder / "s" / "ballast")
-    done = lab.end(child)
-    assert done.code == 0, done.all
+    with sending(hub, 4 * MIB, lambda: fill(lab.folder / "s" / "ballast")):
+        lab.apply()
     assert lab.pids()["old"] != before["old"]
     assert lab.close() == []
 
@@ -139,6 +134,24 @@ def begin(lab: Lab, hub: HubServer, content: Made) -> dict[str, int]:
     lab.apply()
     lab.write({"keep": {}, "old": model("Q4")}, store=store)
     return dict(lab.pids())
+
+
+@contextlib.contextmanager
+def sending(hub: HubServer, most: int, act: Callable[[], None]) -> Iterator[None]:
+    """Act once before more than so many bytes are sent; nobody gets any meanwhile."""
+    count, turn, acted = hub.count, threading.Lock(), threading.Event()
+
+    def count_and_act(sent: int) -> None:
+        with turn:
+            if hub.sent + sent > most and not acted.is_set():
+                act()
+                acted.set()
+        count(sent)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub, "count", count_and_act)
+        yield
+    assert acted.is_set()
 
 
 def fill(path: Path) -> None:
