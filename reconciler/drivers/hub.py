@@ -25,7 +25,7 @@ from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.allowance import Allowance
 from reconciler.drivers.fetch.head import read_head
 from reconciler.drivers.fetch.order import Limits, Order, Remote
-from reconciler.drivers.fetch.partial import is_here
+from reconciler.drivers.fetch.partial import is_here, journal_of
 from reconciler.drivers.fetch.run import all_files
 from reconciler.drivers.hub_cache import (
     COMMIT,
@@ -212,6 +212,9 @@ class Hub:
                 effects.make_folder(ref.parent, mode=0o755)
                 effects.write_atomic(ref, fetch.commit, mode=0o644)
             for file, blob in lying.items():
+                if blob == self.fetched(repo, file.digest):
+                    # Its download may have been killed in its very end.
+                    effects.unlink(journal_of(blob))
                 self._link(self._place(repo, fetch.commit, file.name), blob)
             all_files(orders, self.allowance, progress, cancel)
         folder = snapshot(self._store, repo, fetch.commit)
