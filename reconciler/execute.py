@@ -22,6 +22,7 @@ from reconciler.core.plan import (
     AwaitReady,
     FetchFiles,
     FileEffect,
+    Launch,
     Plan,
     RemoveFiles,
     StartServer,
@@ -215,12 +216,29 @@ class _Worker:
         self._drivers.lock.write(pins)
 
     def _start(self, effect: StartServer) -> None:
+        try:
+            self._launch(effect.launch, effect)
+        except EngineError as error:
+            if effect.fallback:
+                error.message += f"; {self._fall_back(effect, effect.fallback)}"
+            raise
+
+    def _launch(self, launch: Launch, effect: StartServer) -> None:
         self._tell("starting")
-        launch = effect.launch
         if not launch.files:
             launch = replace(launch, files=self._drivers.files.identity(launch.weights))
         server = self._drivers.runtime.start(launch)
         self._bring_up(server, launch.instance, launch.address, effect)
+
+    def _fall_back(self, effect: StartServer, launch: Launch) -> str:
+        """Start what served before; how that went, in words."""
+        try:
+            self._launch(launch, replace(effect, end_if_late=False, fallback=None))
+        except InterruptedRunError:
+            return "the old one was started again, and loads"
+        except EngineError as error:
+            return f"the old one could not be started again: {error.message}"
+        return "the old one serves again"
 
     def _bring_up(
         self,
@@ -238,7 +256,8 @@ class _Worker:
                 runtime.kill(server)
                 runtime.wait_gone(server, KILL_WAIT_S, threading.Event())
                 runtime.forget(server, instance, address)
-                error.message += "; the old one stays"
+                if isinstance(effect, AwaitReady) or not effect.fallback:
+                    error.message += "; the old one stays"
             elif runtime.exited(server, instance) is None:
                 error.message += "; it still runs"
             raise
@@ -258,7 +277,8 @@ class _Worker:
     def _until_ready(
         self, server: ProcessRef, instance: InstanceName, address: str, budget_s: float
     ) -> None:
-        runtime, pause, told = self._drivers.runtime, POLL_FIRST_S, 0.0
+        runtime, pause = self._drivers.runtime, POLL_FIRST_S
+        began = told = self._elapsed()
         while True:
             health = self._drivers.prober.health(address)
             ended = runtime.exited(server, instance)
@@ -270,7 +290,7 @@ class _Worker:
             # Only now: where it could not listen, somebody else may have answered.
             if health is Health.READY:
                 return
-            if self._elapsed() > budget_s:
+            if self._elapsed() - began > budget_s:
                 tail = runtime.log_tail(instance, LOG_LINES)
                 message = f"not ready after {budget_s:.0f} s (probe.startup)"
                 raise StartFailedError(message, tail, retryable=True)

@@ -84,6 +84,59 @@ def test_a_surges_copy_that_dies_leaves_nothing(run: Run) -> None:
     assert [one.slot for one in run.world.runtime.list()] == ["a"]
 
 
+OLD, NEW = make_launch("m"), make_launch("m", env=(("NEW", "1"),))
+
+
+def replacing(run: Run, new: Behaviour, old: Behaviour | None = None) -> Step:
+    """The start of a version that behaves so, after which the old one would."""
+    run.world.runtime.behaviours = {NEW.spec_hash: new, OLD.spec_hash: old or Behaviour()}
+    return start_step(1, NEW, startup_s=20, end_if_late=True, fallback=OLD)
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        (Behaviour(dies_after_s=0, code=3), "it died while loading: exit code 3"),
+        (Behaviour(loads_s=100), "not ready after 20 s (probe.startup)"),
+    ],
+)
+def test_the_old_one_serves_again(run: Run, new: Behaviour, reason: str) -> None:
+    result = run.only(replacing(run, new, Behaviour(loads_s=15)))
+    assert (result.outcome, result.reason) == (
+        Outcome.FAILED,
+        f"{reason}; the old one serves again",
+    )
+    [server] = run.world.runtime.list()
+    assert (server.spec, server.env, server.routed) == (OLD.spec_hash, (), True)
+    assert run.world.runtime.routes == {"m": OLD.address}
+
+
+def test_the_old_one_does_not_come_up_either(run: Run) -> None:
+    result = run.only(
+        replacing(
+            run, Behaviour(dies_after_s=0, code=3), Behaviour(loads_s=9, dies_after_s=1, code=4)
+        )
+    )
+    assert result.reason == (
+        "it died while loading: exit code 3; the old one could not be started again: "
+        "it died while loading: exit code 4"
+    )
+    assert run.world.runtime.list() == ()
+
+
+def test_an_old_one_that_takes_too_long_goes_on_alone(run: Run) -> None:
+    result = run.only(replacing(run, Behaviour(dies_after_s=0, code=3), Behaviour(loads_s=90)))
+    assert result.reason.endswith("not ready after 20 s (probe.startup); it still runs")
+    assert len(run.world.runtime.list()) == 1
+
+
+def test_an_interrupted_return_of_the_old_one_says_what_failed(run: Run) -> None:
+    step = replacing(run, Behaviour(dies_after_s=0, code=3), Behaviour(loads_s=15))
+    [result] = run.execute(step, cancel=run.world.cancel(after=5))
+    assert result.outcome is Outcome.FAILED
+    assert result.reason.endswith("exit code 3; the old one was started again, and loads")
+
+
 def test_a_silent_server_is_waited_for_and_named(run: Run) -> None:
     run.behave(Behaviour(silent=True))
     result = run.only(start_step(1, make_launch("m"), startup_s=3))

@@ -80,7 +80,7 @@ def detail(
     """Put together what is known of the instance of `row`."""
     name = InstanceName(row.name)
     server, launch = serving(name, observed), _planned(name, plan)
-    env = server.env if server else launch.spec.env if launch else ()
+    env = server.env if server else launch.env if launch else ()
     at = server or launch
     return InstanceDetail(
         row=row,

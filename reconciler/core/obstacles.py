@@ -17,7 +17,7 @@ from reconciler.core.engine import COMPANION_FIELDS, flag_name, to_flag
 from reconciler.core.engine_help import FlagProblem, check_flags
 from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.resolve import Instance, tcp_port
-from reconciler.core.words import InstanceName, ModelName
+from reconciler.core.words import InstanceName, ModelName, Phase
 from reconciler.errors import Position
 
 Marks = Mapping[tuple[str | int, ...], Position]
@@ -44,7 +44,7 @@ def find_obstacles(cases: Sequence[Case], scene: Scene) -> dict[InstanceName, tu
         case.name: reasons
         for case in cases
         if case.wanted and case.needs_start
-        if (reasons := obstacles(case.wanted, scene))
+        if (reasons := (*obstacles(case.wanted, scene), *_given_up(case, scene.observed)))
     }
     while more := _behind(cases, found):
         found |= more
@@ -96,6 +96,20 @@ def obstacles(wanted: Instance, scene: Scene) -> tuple[str, ...]:
         found += _companion_obstacles(wanted, scene.observed)
     found.append(port_obstacle(wanted, scene.observed))
     return tuple(reason for reason in found if reason)
+
+
+def _given_up(case: Case, observed: ObservedState) -> tuple[str, ...]:
+    """Why a launch is not tried again that failed already, while what served before serves on."""
+    last_exit, keep = observed.last_exit(case.name), case.keep
+    if not last_exit or not keep or not case.wanted or case.restart:
+        return ()
+    if last_exit.spec != case.wanted.spec.hash or keep.spec == last_exit.spec:
+        return ()
+    # What failed before the one that serves was started is another story.
+    if keep.phase is not Phase.READY or last_exit.at < keep.since:
+        return ()
+    found = f"this version was tried, and failed: {last_exit.reason}"
+    return (f"{found}; `llm-reconcile restart {case.model_name}` tries it once more",)
 
 
 def _companion_obstacles(wanted: Instance, observed: ObservedState) -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.core.desired import Source
-from reconciler.core.engine import LaunchSpec
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFile, ProcessRef
 from reconciler.core.outline import Outline
@@ -146,7 +145,8 @@ class Launch:
     """Everything needed to start one server process."""
 
     instance: InstanceName
-    spec: LaunchSpec
+    env: tuple[tuple[str, str], ...]
+    """What the user gave of its environment."""
     spec_hash: SpecHash
     command: tuple[str, ...]
     argv: tuple[str, ...]
@@ -166,7 +166,9 @@ class StartServer:
     launch: Launch
     startup_s: float
     end_if_late: bool = False
-    """A surge's new copy that does not get ready in time is ended: the old one serves on."""
+    """A new copy that does not get ready in time is ended: the old one serves, on or again."""
+    fallback: Launch | None = None
+    """What served until now and was stopped for this one: started again if this one fails."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,12 +257,12 @@ def _plan_start(
             reason, details = "it is stopping, or has lost its socket", ()
         elif keep.spec == wanted.spec.hash:
             reason, details = case.restart, ()
-        elif last_exit and last_exit.spec == wanted.spec.hash:
-            reason += f"; the last try: {last_exit.reason}"
     slot = "b" if case.surges and keep and keep.slot == "a" else "a"
     launch = _launch(wanted, site, observed, slot)
     address = f"instance.{case.name}"
-    effect = StartServer(launch, _startup(wanted.model, files), end_if_late=case.surges)
+    fallback = _last_good(case, launch)
+    late = case.surges or fallback is not None
+    effect = StartServer(launch, _startup(wanted.model, files), late, fallback)
     number = draft.step(address, effect, reason, needs)
     if case.surges and keep:
         draft.also_needs(draft.stops[keep.ref], {number})
@@ -285,7 +285,7 @@ def _launch(wanted: Instance, site: Site, observed: ObservedState, slot: str) ->
     argv = owned_argv(wanted.model_name, files.given, address, engine.flags)
     return Launch(
         instance=wanted.name,
-        spec=wanted.spec,
+        env=wanted.spec.env,
         spec_hash=wanted.spec.hash,
         command=engine.command,
         argv=(*argv, *user_argv(wanted.spec.flags, engine.flags)),
@@ -294,6 +294,26 @@ def _launch(wanted: Instance, site: Site, observed: ObservedState, slot: str) ->
         public_port=wanted.model.port,
         files=files.identity,
         weights=files.paths,
+    )
+
+
+def _last_good(case: Case, launch: Launch) -> Launch | None:
+    """What is to serve again if its replacement fails: the old one, where it served and can."""
+    keep = case.keep
+    if keep is None or case.surges or keep.phase is not Phase.READY:
+        return None
+    ports = {tcp_port(keep.address), tcp_port(launch.address)}
+    if keep.spec == launch.spec_hash or len(ports) > 1:
+        return None
+    return replace(
+        launch,
+        env=keep.env,
+        spec_hash=keep.spec,
+        command=keep.command,
+        argv=keep.argv,
+        slot=keep.slot,
+        address=keep.address,
+        files=keep.files,
     )
 
 

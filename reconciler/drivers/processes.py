@@ -213,7 +213,7 @@ class ServerProcesses:
             **passed,
             # llama-server reads $XDG_CONFIG_HOME/llama.cpp/config.ini: let it find nothing.
             "XDG_CONFIG_HOME": f"{self._site.state}/empty",
-            **dict(launch.spec.env),
+            **dict(launch.env),
             LABEL_ROOT: self._site.root,
             LABEL_INSTANCE: launch.instance,
             LABEL_SPEC: launch.spec_hash,

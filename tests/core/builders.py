@@ -28,7 +28,7 @@ from reconciler.core.observed import (
     PortHolder,
     ProcessRef,
 )
-from reconciler.core.plan import Plan, RenderedGateway
+from reconciler.core.plan import Launch, Plan, RenderedGateway
 from reconciler.core.plan_gateway import wanted_gateway
 from reconciler.core.planner import make_plan
 from reconciler.core.resolve import Instance, model_of, resolve, tcp_port
@@ -182,6 +182,22 @@ def rendered(state: DesiredState, seen: ObservedState) -> RenderedGateway:
     assert wanted is not None
     assert wanted.rendered is not None
     return wanted.rendered
+
+
+def launched(ref: ProcessRef, launch: Launch, phase: Phase) -> ObservedServer:
+    """The server that a launch leads to, not routed yet."""
+    return ObservedServer(
+        ref=ref,
+        instance=launch.instance,
+        spec=launch.spec_hash,
+        phase=phase,
+        slot=launch.slot,
+        address=launch.address,
+        routed=False,
+        argv=launch.argv,
+        env=launch.env,
+        files=launch.files,
+    )
 
 
 def running(state: DesiredState, **special: Any) -> ObservedState:

@@ -13,6 +13,7 @@ from builders import (
     desired,
     files_of,
     holders,
+    instances,
     observed,
     plan,
     ports_in,
@@ -92,8 +93,8 @@ def test_a_launch_carries_everything() -> None:
     assert (launch.slot, launch.address) == ("a", f"unix:{SITE.socket(launch.instance, 'a')}")
     assert launch.public_port == 8001
     assert launch.files == "1:2:140:3"
-    assert launch.spec_hash == launch.spec.hash
-    assert dict(launch.spec.env) == {"HF_TOKEN": "hf_old", "A": "1"}
+    assert launch.spec_hash == instances(FULL)[launch.instance].spec.hash
+    assert dict(launch.env) == {"HF_TOKEN": "hf_old", "A": "1"}
 
 
 def test_without_a_gateway_a_server_listens_on_its_port() -> None:
@@ -111,7 +112,8 @@ def test_a_surge_takes_the_other_slot_and_ends_what_is_late(live: str, new: str)
     assert start.launch.address == f"unix:{SITE.socket(start.launch.instance, new)}"
     assert start.end_if_late
     start = effect_of(plan(ONE, observed(ONE, stray("a", slot=live))), StartServer)
-    assert (start.launch.slot, start.end_if_late) == ("a", False)
+    assert (start.launch.slot, start.end_if_late) == ("a", True)
+    assert start.fallback.slot == live
 
 
 @pytest.mark.parametrize(

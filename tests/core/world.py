@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builders import ENGINE, TEMPLATES, ports_in
+from builders import ENGINE, TEMPLATES, launched, ports_in
 from world_files import Shelf, StepFailedError, key_of, loaded, require
 
 from reconciler.core.desired import DesiredState
@@ -34,6 +34,7 @@ from reconciler.core.plan import (
     ApplyGateway,
     AwaitReady,
     FetchFiles,
+    Launch,
     Plan,
     RemoveFiles,
     StartServer,
@@ -215,24 +216,23 @@ class World(Shelf):
         require(launch.address not in every, f"{name}: address is taken")
         ref = self.new_ref()
         self.started += 1
-        self.servers[ref] = ObservedServer(
-            ref=ref,
-            instance=name,
-            spec=launch.spec_hash,
-            phase=Phase.STARTING,
-            slot=launch.slot,
-            address=launch.address,
-            routed=False,
-            argv=launch.argv,
-            env=launch.spec.env,
-            files=launch.files,
-        )
+        self.servers[ref] = launched(ref, launch, Phase.STARTING)
         yield
         if luck.strikes(6):
+            if effect.fallback and luck.pick(2):
+                self._fall_back(ref, effect.fallback)
             self._go_wrong(ref, luck, gone=effect.end_if_late)
         self._set(ref, Phase.READY)
         yield
         self._route(name, launch.address)
+
+    def _fall_back(self, failed: ProcessRef, launch: Launch) -> None:
+        """What served before takes the place of what did not get ready."""
+        del self.servers[failed]
+        ref = self.new_ref()
+        self.servers[ref] = launched(ref, launch, Phase.READY)
+        self._route(launch.instance, launch.address)
+        raise StepFailedError
 
     def _await(self, effect: AwaitReady, luck: Luck) -> Iterator[None]:
         require(effect.server in self.servers, f"{effect.instance}: waits for nobody")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 from waiting import eventually
 
 from e2e import machine
@@ -81,6 +85,44 @@ def test_new_version_that_is_never_ready(fakes: Lab) -> None:
     assert "still runs" not in done.err
     assert fakes.pids() == pids
     assert fakes.complete("a").status == 200
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"args": {"fake-exit-loading": 1}}, "it died while loading"),
+        ({"args": {"fake-load-seconds": 60}, "probe": {"startup": "1s"}}, "not ready after 1 s"),
+    ],
+)
+def test_recreate_goes_back_to_what_served(fakes: Lab, bad: dict[str, Any], said: str) -> None:
+    """And what failed is not tried again until it is another one, or somebody asks for it."""
+    good: dict[str, Any] = {"env": {"GOOD": "1"}, "params": {"temp": 0.5}}
+    fakes.write({"a": good, "b": {}})
+    fakes.apply()
+    before = fakes.pids()
+    [row, _] = fakes.status()["instances"]
+    fakes.write({"a": bad, "b": {}})
+    done = fakes.apply(code=3)
+    assert said in done.err
+    assert "; the old one serves again" in done.err
+    after = fakes.pids()
+    assert (after["b"], after["a"] != before["a"]) == (before["b"], True)
+    assert fakes.complete("a").status == 200
+    assert b"GOOD=1" in Path(f"/proc/{after['a']}/environ").read_bytes().split(b"\0")
+    [now, _] = fakes.status(code=3)["instances"]
+    assert (now["spec"], now["phase"]) == (row["spec"], "ready")
+    assert said in now["reason"]
+    assert "`llm-reconcile restart a` tries it once more" in now["reason"]
+    again = fakes.apply(code=3)
+    assert "instance.a is blocked: this version was tried, and failed" in again.err
+    assert fakes.pids() == after
+    assert said in fakes.run("restart", "a", code=3).err
+    assert fakes.complete("a").status == 200
+    fakes.write({"a": {"params": {"temp": 0.6}}, "b": {}})
+    fakes.apply()
+    fakes.write({"a": good, "b": {}})
+    fakes.apply()
+    assert fakes.plan().out == "No changes. The machine matches desired/x.yaml.\n"
 
 
 def test_surge_that_was_killed(fakes: Lab) -> None:

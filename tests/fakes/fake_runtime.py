@@ -102,6 +102,7 @@ class FakeRuntime:
         self._lock = threading.Lock()
         self.servers: list[FakeServer] = []
         self.behaviours: dict[str, Behaviour] = {}
+        """By the hash of a launch, or else by instance."""
         self.routes: dict[str, str] = {}
         self.pid_files: dict[str, tuple[int, int | None]] = {}
         self.notes: dict[tuple[str, str], ProcessRef] = {}
@@ -145,7 +146,7 @@ class FakeRuntime:
             address=launch.address,
             routed=is_port or self.routes.get(launch.instance) == launch.address,
             argv=launch.argv,
-            env=launch.spec.env,
+            env=launch.env,
             files=launch.files,
             since=server.began,
         )
@@ -169,6 +170,7 @@ class FakeRuntime:
             # As the kernel might: pids come again, start ticks do not.
             ref = ProcessRef(100 + len(self.servers) % 50, len(self.servers))
             how = self.behaviours.get(launch.instance, Behaviour())
+            how = self.behaviours.get(launch.spec_hash, how)
             self.servers.append(FakeServer(ref, launch, how, self._clock.now()))
             self.notes.pop((launch.instance, launch.slot), None)
             self.pid_files[launch.instance] = (ref.pid, launch.public_port)

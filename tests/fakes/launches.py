@@ -36,7 +36,7 @@ def make_launch(
     listen = ("--host", host, "--port", number) if host else ("--host", number)
     return Launch(
         instance=name,
-        spec=spec,
+        env=spec.env,
         spec_hash=spec.hash,
         command=tuple(command),
         argv=("--model", "/x.gguf", *listen, *flags),
@@ -53,9 +53,10 @@ def start_step(
     *needs: int,
     startup_s: float = 60.0,
     end_if_late: bool = False,
+    fallback: Launch | None = None,
 ) -> Step:
     """A step that starts a server."""
-    effect = StartServer(launch, startup_s, end_if_late)
+    effect = StartServer(launch, startup_s, end_if_late, fallback)
     return Step(number, f"instance.{launch.instance}", effect, "absent", needs)
 
 
