@@ -69,6 +69,8 @@ class StepResult:
     hint: str = ""
     log_tail: str = ""
     seconds: float = 0.0
+    began: bool = False
+    """A start failed, and there was a process of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +163,21 @@ class _Worker:
 
     def run(self, done: queue.Queue[StepResult]) -> None:
         """Do it, and put the result on the queue, whatever happens."""
-        outcome, reason, hint, tail = Outcome.DONE, "", "", ""
+        outcome, reason, hint, tail, began = Outcome.DONE, "", "", "", False
         try:
             self._perform()
         except InterruptedRunError as error:
             outcome, reason = Outcome.CANCELLED, error.message
         except ReconcileError as error:
             outcome, reason, hint = Outcome.FAILED, error.message, error.hint
+            began = isinstance(error, StartFailedError)
             tail = error.log_tail if isinstance(error, StartFailedError) else ""
         except OSError as error:
             outcome = Outcome.FAILED
             reason, hint = explain_os(error)
         except Exception as error:  # noqa: BLE001 - the worker boundary: one step, not the run
             outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
-        done.put(StepResult(self._step, outcome, reason, hint, tail, self._elapsed()))
+        done.put(StepResult(self._step, outcome, reason, hint, tail, self._elapsed(), began))
 
     def _elapsed(self) -> float:
         return self._drivers.clock.monotonic() - self._began

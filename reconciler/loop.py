@@ -260,19 +260,22 @@ def _tidy(wanted: Wanted, seen: Round, drivers: Drivers) -> None:
 
 
 def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
-    """Note which file this root follows, what it says, and what it protects."""
+    """Note which file this root follows, what it says, and what it protects.
+
+    Raises:
+        StateFolderError: that cannot be written. What it says alone is not worth an error: a full
+            disk must not keep what needs no room from being done.
+    """
     journal, models = drivers.state.read(), wanted.desired.models
     protected = frozenset(ModelName(name) for name, model in models.items() if model.protect)
     exits = {name: one for name, one in journal.last_exits.items() if model_of(name) in models}
-    drivers.state.write(
-        replace(
-            journal,
-            desired=site.desired,
-            protected=protected,
-            last_exits=exits,
-            wish=hashlib.sha256(wanted.desired.model_dump_json().encode()).hexdigest()[:12],
-        )
-    )
+    noted = replace(journal, desired=site.desired, protected=protected, last_exits=exits)
+    wish = hashlib.sha256(wanted.desired.model_dump_json().encode()).hexdigest()[:12]
+    try:
+        drivers.state.write(replace(noted, wish=wish))
+    except StateFolderError:
+        if noted != journal:
+            raise
 
 
 def suspended(journal: Journal, models: Iterable[ModelName], since: float, reason: str) -> Journal:
@@ -314,7 +317,9 @@ def _with_exits(
     for result in results:
         match result.step.effect:
             case StartServer(launch=launch) if result.outcome is Outcome.FAILED:
-                exits[launch.instance] = LastExit(now, result.reason, launch.spec_hash)
+                exits[launch.instance] = LastExit(
+                    now, result.reason, launch.spec_hash, began=result.began
+                )
             case StartServer(launch=launch) if result.outcome is Outcome.DONE:
                 # The new copy took over the slot, where the death of the old one was to be seen.
                 if ended := observed.last_exit(launch.instance):

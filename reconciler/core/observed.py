@@ -269,6 +269,8 @@ class LastExit:
     reason: str
     spec: SpecHash
     seen: bool = True
+    began: bool = True
+    """There was a process; it was not the machine that could not start one."""
 
 
 @dataclass(frozen=True, slots=True)

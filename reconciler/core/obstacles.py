@@ -101,7 +101,7 @@ def obstacles(wanted: Instance, scene: Scene) -> tuple[str, ...]:
 def _given_up(case: Case, observed: ObservedState) -> tuple[str, ...]:
     """Why a launch is not tried again that failed already, while what served before serves on."""
     last_exit, keep = observed.last_exit(case.name), case.keep
-    if not last_exit or not keep or not case.wanted or case.restart:
+    if not last_exit or not last_exit.began or not keep or not case.wanted or case.restart:
         return ()
     if last_exit.spec != case.wanted.spec.hash or keep.spec == last_exit.spec:
         return ()

@@ -96,6 +96,7 @@ class StateFolder:
                         value["reason"],
                         SpecHash(value["spec"]),
                         seen=value.get("seen", True),
+                        began=value.get("began", True),
                     )
                     for name, value in values["last_exits"].items()
                 },

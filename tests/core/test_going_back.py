@@ -60,9 +60,10 @@ def test_there_is_nothing_to_go_back_to(
     assert start_in(made).fallback is None
 
 
-def tried(at: float, spec: SpecHash | None = None) -> Journal:
+def tried(at: float, spec: SpecHash | None = None, *, began: bool = True) -> Journal:
     failed = spec or instances(ONE)["a"].spec.hash
-    return Journal(last_exits={InstanceName("a"): LastExit(at, "no memory", failed)})
+    exits = {InstanceName("a"): LastExit(at, "no memory", failed, began=began)}
+    return Journal(last_exits=exits)
 
 
 @pytest.mark.parametrize("state", [ONE, SURGE], ids=["recreate", "surge"])
@@ -80,11 +81,18 @@ def test_what_failed_while_another_serves_is_not_tried_again(state: DesiredState
     ("live", "journal"),
     [
         (stray("a", since=7.0), tried(6.0)),
+        (stray("a"), tried(6.0, began=False)),
         (stray("a"), tried(6.0, SpecHash("f" * 12))),
         (stray("a", phase=Phase.STARTING), tried(6.0)),
         (None, tried(6.0)),
     ],
-    ids=["before it was started", "another version", "nothing serves", "nothing runs"],
+    ids=[
+        "before it was started",
+        "no process",
+        "another version",
+        "nothing serves",
+        "nothing runs",
+    ],
 )
 def test_other_failures_keep_nobody_from_trying(
     live: ObservedServer | None, journal: Journal
