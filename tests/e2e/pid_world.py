@@ -123,7 +123,8 @@ class World:
         """
         wanted, words = inner(victim), machine.command_line(victim)
         machine.kill([victim, *group])
-        eventually(lambda: not status(victim), "it is dead, and reaped")
+        gone = (victim, *group)
+        eventually(lambda: not any(status(pid) for pid in gone), "all are dead, and reaped")
         assert _start(self.enter, str(wanted), words) == wanted
         inside = (pid for pid in machine.pids() if self._namespace(pid) == self._name)
         return Stranger(next(pid for pid in inside if inner(pid) == wanted))
