@@ -133,6 +133,59 @@ def test_a_body_too_large_to_be_routed_is_413(world: Rig, path: str) -> None:
     assert b"/api/MODEL/" in reply
 
 
+def form(*parts: tuple[str, bytes], boundary: str = "b0") -> bytes:
+    """A form as it is sent: each part's head and content."""
+    mark = f"--{boundary}\r\n".encode()
+    whole = (mark + head.encode() + b"\r\n\r\n" + text + b"\r\n" for head, text in parts)
+    return b"".join(whole) + f"--{boundary}--\r\n".encode()
+
+
+FIELD = 'Content-Disposition: form-data; name="model"'
+FILE = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav'
+FORMS = {
+    "after a file": form((FILE, bytes(range(256)) * 4096), (FIELD, b"alpha")),
+    "before a file": form((FIELD, b"alpha"), (FILE, b"x")),
+    "an alias": form((FIELD, b"org/alpha:Q4")),
+    "in a head of its own kind": form(
+        (f"content-type: text/plain\r\n{FIELD.lower()}; charset=utf-8", b"alpha")
+    ),
+    "behind other names": form(
+        ('Content-Disposition: form-data; name="mymodel"', b"beta"),
+        ('Content-Disposition: form-data; name="file"; filename="model"', b"beta"),
+        ('Content-Disposition: form-data; name="prompt"', b'name="model"\r\n\r\nbeta'),
+        (FIELD, b"alpha"),
+    ),
+}
+
+
+@pytest.mark.parametrize("boundary", ["b0", '"b0"'])
+@pytest.mark.parametrize("body", FORMS.values(), ids=FORMS)
+def test_the_field_of_a_form_decides(world: Rig, body: bytes, boundary: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    answer = world.ask("POST", "/v1/audio/transcriptions", body, headers=headers)
+    assert (answer.status, answer.json["backend"]) == (200, "alpha.a")
+    seen = only(world, "alpha.a").seen[0]
+    assert (seen.path, seen.body) == ("/v1/audio/transcriptions", body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=b0", form((FILE, b"x"))),
+        ("multipart/form-data; boundary=b0", form((FIELD, b"alpha"))[:-9]),
+        ("multipart/form-data; boundary=other", form((FIELD, b"alpha"))),
+        ("multipart/form-data", form((FIELD, b"alpha"))),
+        ("multipart/form-data; boundary=b0", b'{"model":"alpha"}'),
+        ("multipart/form-data; boundary=b0", form((FIELD, b""))),
+        ("multipart/form-data; boundary=b0", b""),
+    ],
+)
+def test_a_form_without_the_field_reaches_none(world: Rig, kind: str, body: bytes) -> None:
+    answer = world.ask("POST", "/v1/audio/transcriptions", body, headers={"Content-Type": kind})
+    assert answer.status == 400
+    assert "name a model" in answer.error
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_the_query_may_name_the_model(world: Rig, method: str) -> None:
     answer = world.ask(method, "/v1/responses/7?model=org%2Falpha:Q4")
