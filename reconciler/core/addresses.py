@@ -13,6 +13,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from reconciler.core.text import printable
 
 _LISTEN = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\]):([0-9]{1,5})")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~-]*(?:\[[0-9a-f:.]+\])?(?::[0-9]{1,5})?")
+"""What a browser, or an app made of one, sends as `Origin`; in lower case."""
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf")
 
 
@@ -33,6 +35,14 @@ def _is_address(kind: type[IPv4Address | IPv6Address], value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def parse_origin(value: str) -> str:
+    """Check the origin of a page or an app: `https://chat.lan:3000`."""
+    origin = value.lower()
+    if not ORIGIN.fullmatch(origin):
+        raise ValueError("expected an origin like https://chat.lan:3000: no path, no `*`")
+    return origin
 
 
 def parse_listen(value: object) -> str:

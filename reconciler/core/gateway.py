@@ -23,6 +23,7 @@ from jinja2 import (
 )
 from jinja2.sandbox import SandboxedEnvironment
 
+from reconciler.core.addresses import ORIGIN
 from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model, Tls
 from reconciler.core.keys import KEY_NAME, known_scope
 from reconciler.core.observed import GatewaySecrets
@@ -115,6 +116,8 @@ class GatewayView:
     listen: str
     server_names: tuple[str, ...]
     """All Host names that are accepted."""
+    cors_origins: tuple[str, ...]
+    """Pages of other hosts that may ask, and read the answers."""
     models: tuple[GatewayModel, ...]
     folder: str
     """nginx's own folder: it runs in it, and everything it writes lies below it."""
@@ -198,6 +201,7 @@ def gateway_view(
     return GatewayView(
         listen=gateway.listen,
         server_names=tuple(sorted({name.lower().rstrip(".") for name in names})),
+        cors_origins=tuple(sorted(set(gateway.cors_origins))),
         models=tuple(models),
         folder=site.gateway,
         sockets=site.sockets,
@@ -268,10 +272,14 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
 
 
 def _require_protection(view: GatewayView, text: str) -> None:
-    """A root's own template may be older than keys and TLS; what it leaves out is not there."""
-    missing = [key.name for key in view.keys or () if key.digest not in text]
-    if missing or (view.tls and view.tls.key not in text):
-        what = "gateway.keys_file" if missing else "gateway.tls"
+    """A root's own template may be older than these; what it leaves out is not there."""
+    wanted = {
+        "gateway.keys_file": [key.digest for key in view.keys or ()],
+        "gateway.tls": [view.tls.key] if view.tls else [],
+        "gateway.cors_origins": view.cors_origins,
+    }
+    missing = (what for what, values in wanted.items() if any(one not in text for one in values))
+    if what := next(missing, ""):
         raise GatewayError(
             f"the root's own templates/{MAIN_TEMPLATE} does nothing with {what}: "
             "take over what the shipped one does, or remove it to use that one",
@@ -364,6 +372,7 @@ def _problems(view: GatewayView) -> Iterator[str]:
     for name in view.server_names:
         if not _HOST.fullmatch(name):
             yield f"{name!r} is not a Host name"
+    yield from (f"{one!r} is no origin" for one in view.cors_origins if not ORIGIN.fullmatch(one))
     yield from _model_problems(view)
     for key in view.keys or ():
         if not KEY_NAME.fullmatch(key.name) or not _SHA256.fullmatch(key.digest):

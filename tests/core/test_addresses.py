@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.addresses import file_name, is_loopback, parse_host, parse_url, shown_url
+from reconciler.core.addresses import (
+    file_name,
+    is_loopback,
+    parse_host,
+    parse_origin,
+    parse_url,
+    shown_url,
+)
 
 
 @pytest.mark.parametrize("host", ["a", "llm.lan", "10.0.0.1", "my_host", "A-1.b", "a" * 63])
@@ -18,6 +25,33 @@ def test_hosts(host: str) -> None:
 def test_no_hosts(host: str) -> None:
     with pytest.raises(ValueError, match="host name"):
         parse_host(host)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://chat.lan", "http://10.0.0.1:3000", "http://[::1]:80", "app://x.y", "file://"],
+)
+def test_origins(origin: str) -> None:
+    assert parse_origin(origin.upper()) == origin
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "*",
+        "null",
+        "chat.lan",
+        "https://chat.lan/",
+        "https://a b",
+        "https://a:1:2",
+        'x://"',
+        "://a",
+    ],
+)
+def test_no_origins(origin: str) -> None:
+    with pytest.raises(ValueError, match="expected an origin like"):
+        parse_origin(origin)
 
 
 @pytest.mark.parametrize(

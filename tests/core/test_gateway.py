@@ -254,6 +254,7 @@ def _model(name: str = "tiny", route: str = "/s/x.sock", alias: str = "a") -> Ga
         ({"server_names": ("~^.*$",)}, "is not a Host name"),
         ({"server_names": ("x;",)}, "is not a Host name"),
         ({"server_names": ("",)}, "is not a Host name"),
+        ({"cors_origins": ('https://a"',)}, "is no origin"),
         ({"models": (_model("x;y"),)}, "is not a model's name"),
         ({"models": (_model("models"),)}, "is not a model's name"),
         ({"models": (_model(alias=PLACEHOLDER),)}, "an alias must not contain"),
