@@ -23,6 +23,8 @@ from reconciler.errors import Position
 Marks = Mapping[tuple[str | int, ...], Position]
 
 
+ONCE_MORE = "tries it once more"
+"""How the reason ends of what only an operator starts again."""
 Obstacles = Mapping[InstanceName, tuple[str, ...]]
 """Instances that cannot be started -> all reasons why."""
 
@@ -109,7 +111,7 @@ def _given_up(case: Case, observed: ObservedState) -> tuple[str, ...]:
     if keep.phase is not Phase.READY or last_exit.at < keep.since:
         return ()
     found = f"this version was tried, and failed: {last_exit.reason}"
-    return (f"{found}; `llm-reconcile restart {case.model_name}` tries it once more",)
+    return (f"{found}; `llm-reconcile restart {case.model_name}` {ONCE_MORE}",)
 
 
 def _companion_obstacles(wanted: Instance, observed: ObservedState) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import ObservedServer, ObservedState
+from reconciler.core.obstacles import ONCE_MORE
 from reconciler.core.plan import Action, Change, Plan, ResourceType
 from reconciler.core.resolve import model_of
 from reconciler.core.words import GATEWAY_ADDRESS, LOCK_ADDRESS, InstanceName, Phase
@@ -105,6 +106,8 @@ def _phase(change: Change, server: ObservedServer | None, observed: ObservedStat
 
 
 def _next(change: Change) -> str:
+    if change.blocked.endswith(ONCE_MORE):
+        return ""
     if change.blocked:
         return "apply tries again once that is mended"
     if change.reason.startswith("suspended"):

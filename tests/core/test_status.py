@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import NGINX, desired, holders, observed, plan, running, server, stray
+from builders import NGINX, desired, holders, instances, observed, plan, running, server, stray
 from plan_cases import DIED, NO_NGINX, ONE, STOPPED, TWO
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import (
     Journal,
+    LastExit,
     ObservedGateway,
     ObservedState,
     PortHolder,
     ProcessRef,
     Suspension,
 )
+from reconciler.core.obstacles import ONCE_MORE
 from reconciler.core.status import (
     InstanceRow,
     gateway_phase,
@@ -24,10 +26,13 @@ from reconciler.core.status import (
     instance_rows,
     status_values,
 )
-from reconciler.core.words import ModelName, Phase
+from reconciler.core.words import InstanceName, ModelName, Phase
 
 Seen = tuple[DesiredState, ObservedState]
 SURGE = desired({"a": {"rollout": "surge"}})
+FAILED = Journal(
+    last_exits={InstanceName("a"): LastExit(1.0, "no memory", instances(ONE)["a"].spec.hash)}
+)
 
 
 def rows(state: DesiredState, seen: ObservedState) -> tuple[InstanceRow, ...]:
@@ -135,6 +140,12 @@ CASES: dict[str, tuple[Seen, Phase, str, str]] = {
         Phase.READY,
         f"{HELD}: stop it, or give a another `port`",
         "apply tries again once that is mended",
+    ),
+    "tried, and failed": (
+        (ONE, observed(ONE, stray("a"), journal=FAILED)),
+        Phase.READY,
+        f"this version was tried, and failed: no memory; `llm-reconcile restart a` {ONCE_MORE}",
+        "",
     ),
     "drift": (
         (ONE, observed(ONE, server(ONE, "a", files="1:2:3:4"))),
