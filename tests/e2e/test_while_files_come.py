@@ -20,22 +20,21 @@ from e2e.hub_lab import model
 from e2e.lab import Lab
 
 MIB = 2**20
-SLOW = ("--limit-rate", "2M")
 QUICK = {"drain": "1s"}
 
 
 @pytest.fixture
 def hub(lab: Lab, tiny_model: Path) -> Iterator[HubServer]:
-    """Its file takes some seconds at `SLOW`: llama.cpp does not mind what follows the tensors."""
+    """Its file takes some seconds: llama.cpp does not mind what follows the tensors."""
     padded = tiny_model.read_bytes() + bytes(8 * MIB)
     with hub_lab.connected(lab, {"m-Q4_0.gguf": padded}) as running:
         yield running
 
 
-def waiting(lab: Lab, hub: HubServer) -> subprocess.Popen[str]:
+def waiting(lab: Lab, hub: HubServer, rate: str = "2M") -> subprocess.Popen[str]:
     """An apply that has done all else, and now waits for its file."""
     before = hub.sent
-    child = lab.begin_apply(*SLOW)
+    child = lab.begin_apply("--limit-rate", rate)
     eventually(lambda: hub.sent > before + MIB, "bytes flow")
     eventually(lambda: not machine.holders(lab.state / "run.lock"), "the run lock is free")
     assert child.poll() is None
@@ -55,9 +54,10 @@ def test_what_needs_no_file_does_not_wait_for_it(lab: Lab, hub: HubServer) -> No
 
 def test_a_stop_meanwhile_is_obeyed(lab: Lab, hub: HubServer) -> None:
     lab.write({"m": model(), "a": QUICK, "b": {}})
-    child = waiting(lab, hub)
+    child = waiting(lab, hub, "700k")
     lab.run("stop", "a", "--lock-timeout", "0")
-    said = lab.run("stop", "m", "--lock-timeout", "0")
+    # On a busy machine the file may have come by now, and be started: then this one waits.
+    said = lab.run("stop", "m")
     assert "download" not in said.all
     done = lab.end(child)
     assert done.code == 0, done.all
@@ -69,7 +69,7 @@ def test_a_stop_meanwhile_is_obeyed(lab: Lab, hub: HubServer) -> None:
 
 def test_down_meanwhile_is_the_end(lab: Lab, hub: HubServer) -> None:
     lab.write({"m": model(), "a": QUICK})
-    child = waiting(lab, hub)
+    child = waiting(lab, hub, "700k")
     lab.run("down", "-y", "--lock-timeout", "0")
     done = lab.end(child)
     assert done.code == 3, done.all
