@@ -127,6 +127,8 @@ class Lab:
         self.port, *ports = machine.free_ports(1 + count)
         self.ports = dict(zip(self.names, ports, strict=True))
         self.file = self.root / "desired" / "bench.yaml"
+        self.hub = ""
+        """The address of the hub that the measured commands know."""
         self.write()
 
     def __enter__(self) -> Lab:
@@ -144,8 +146,13 @@ class Lab:
 
     # ---- the desired file
 
-    def write(self, *, gateway: bool = True, engine: Mapping[str, str] | None = None) -> None:
-        """Write the desired file; with `gateway` nginx stands in front, else each has its port."""
+    def write(
+        self, *, gateway: bool = True, engine: Mapping[str, str] | None = None, repo: str = ""
+    ) -> None:
+        """Write the desired file; with `gateway` nginx stands in front, else each has its port.
+
+        With `repo` each model is a quant of that repository, named as the model in capitals.
+        """
         program = self.bench.engine
         declared = {"kind": program.name}
         if program.name == "llama-server":
@@ -157,11 +164,15 @@ class Lab:
             "gateway": listens if gateway else False,
             "defaults": {"params": FLAGS, "drain": "1s", "grace": "5s"},
             "models": {
-                name: {"source": {"path": str(self.weights)}, "port": self.ports[name]}
-                for name in self.names
+                name: {**self._source(name, repo), "port": self.ports[name]} for name in self.names
             },
         }
         self.file.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+
+    def _source(self, name: str, repo: str) -> dict[str, object]:
+        if repo:
+            return {"source": {"repo": repo}, "quant": name.upper()}
+        return {"source": {"path": str(self.weights)}}
 
     # ---- verbs
 
@@ -174,6 +185,7 @@ class Lab:
             "XDG_STATE_HOME": str(self.folder / "s"),
             "XDG_CACHE_HOME": str(self.folder / "c"),
             "LANG": "C.UTF-8",
+            **({"HF_ENDPOINT": self.hub, "NO_PROXY": "127.0.0.1"} if self.hub else {}),
         }
 
     def timed(self, *argv: str, code: int = 0) -> Timing:

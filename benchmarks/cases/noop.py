@@ -10,6 +10,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from hub_server import hub_server
+
+from benchmarks.hub import REPO
 from benchmarks.lab import Bench, BenchmarkError, Lab, Timing
 from benchmarks.results import Bar, Row, Section, Unit, not_measured, ratio
 
@@ -31,11 +34,13 @@ _PLAYBOOK_TASK = """\
 def measure(bench: Bench) -> Section:
     """Measure it."""
     few, many = bench.size(FEW), bench.size(MANY)
-    rows = [*_beside_others(bench, few), *_alone(bench, many)]
+    rows = [*_beside_others(bench, few), _pinned(bench, few), *_alone(bench, many)]
     about = f"""
 Whole processes, from exec to exit, where all servers run and all is as the file says: {few} and
 {many} real servers, each with a tiny model behind the gateway. The playbook has {few} equal tasks
 (`ansible.builtin.copy` of a file that is there already), without facts, on a local connection.
+Of the {few} models that are pinned by a lock file, each a quant of a repository, the hub is asked
+nothing: it is counted.
 """
     return Section("Nothing to do", about, tuple(rows))
 
@@ -68,6 +73,25 @@ def _beside_others(bench: Bench, count: int) -> list[Row]:
         ratio("apply / ansible-playbook", apply, ansible),
         *peaks,
     ]
+
+
+def _pinned(bench: Bench, count: int) -> Row:
+    with hub_server() as hub, Lab(bench, count) as lab:
+        bench.tell(f"noop: {count} models of a hub")
+        tiny = lab.weights.read_bytes()
+        # llama.cpp does not mind what follows the tensors: so each has bytes of its own.
+        names = (f"tiny-{name.upper()}.gguf" for name in lab.names)
+        hub.add(REPO, {name: tiny + bytes(number) for number, name in enumerate(names)})
+        lab.hub = hub.endpoint
+        lab.write(repo=REPO)
+        lab.apply()
+        asked = len(hub.requests)
+        plans = [lab.plan() for _ in range(bench.rounds(ROUNDS))]
+        if not asked or len(hub.requests) != asked:
+            raise BenchmarkError("a plan asked the hub for what is pinned")
+    seconds = tuple(one.seconds for one in plans)
+    name = f"no-op `plan`, {count} models of a hub, pinned"
+    return Row(name, Unit.SECONDS, seconds, Bar(most=NO_OP_S))
 
 
 def _alone(bench: Bench, count: int) -> list[Row]:
