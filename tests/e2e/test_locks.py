@@ -38,6 +38,7 @@ def busy(lab: Lab) -> Iterator[subprocess.Popen[str]]:
 def test_second_run_names_the_first(fakes: Lab) -> None:
     fakes.write({"slow": SLOW, "quick": {}})
     with busy(fakes) as first:
+        fakes.wait_for("quick")
         pids = fakes.servers()
         for words in (
             ("apply", str(fakes.file), "-y"),
