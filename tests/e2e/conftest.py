@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from engine_programs import real_engines
+from hub_server import HubServer
+from tiny_gguf import write_tiny_gguf
 
-from e2e import machine
+from e2e import hub_lab, machine
 from e2e.faults import Launcher, launcher
 from e2e.lab import FAKE_ENGINE, Lab, engine_of
 
@@ -36,6 +38,22 @@ def real(request: pytest.FixtureRequest, short_folder: Path, tiny_model: Path) -
     made = Lab(short_folder, tiny_model, engine=engine_of(request.param))
     yield made
     assert made.close() == []
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Two quants of a tiny model: one in one file, one in two shards."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_gguf(folder / "tiny-Q4_0.gguf")
+    write_tiny_gguf(folder / "tiny-Q8_0.gguf", seed=1, per_shard=6)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(fakes: Lab, weights: dict[str, bytes]) -> Iterator[HubServer]:
+    """A hub that has them, and that the lab knows."""
+    with hub_lab.connected(fakes, weights) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

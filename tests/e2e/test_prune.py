@@ -7,31 +7,14 @@ import json
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hub_server import HubServer
-from tiny_gguf import write_tiny_gguf
 
 from e2e import machine
-from e2e.hub_lab import NOTHING, REPO, connected, model
+from e2e.hub_lab import NOTHING, REPO, model
 from e2e.lab import Lab
 from e2e.terminal import Terminal
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("tiny")
-    write_tiny_gguf(folder / "tiny-Q4_0.gguf")
-    write_tiny_gguf(folder / "tiny-Q8_0.gguf", seed=1, per_shard=6)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture
-def hub(fakes: Lab, weights: dict[str, bytes]) -> Iterator[HubServer]:
-    with connected(fakes, weights) as running:
-        yield running
 
 
 def names(lab: Lab) -> set[str]:

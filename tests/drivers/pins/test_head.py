@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from hub_faults import Fault, Kind
-from hub_server import HubServer, hub_server
-from pin_rig import NEVER, Q4, Q8, QUICK, REPO, fetch, pin_of, tiny_weights
+from hub_server import HubServer
+from pin_rig import NEVER, Q4, Q8, QUICK, REPO, fetch, pin_of
 from waiting import after
 
 from reconciler.core.gguf import Facts
@@ -19,29 +17,6 @@ from reconciler.core.observed import FileStatus
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.hub_cache import repo_folder
 from reconciler.errors import HubError, InterruptedRunError
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """One quant in one file, one in three shards."""
-    return tiny_weights(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, weights: dict[str, bytes]) -> Iterator[HubServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with hub_server() as running:
-        running.add(REPO, weights)
-        yield running
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def client(hub: HubServer, tmp_path: Path) -> Hub:
-    return Hub(
-        str(tmp_path / "store"), (str(tmp_path / "other"),), endpoint=hub.endpoint, limits=QUICK
-    )
 
 
 def test_headers_are_read_first_and_no_byte_of_them_twice(
