@@ -128,7 +128,7 @@ def look(
         observed = replace(observed, lock=None)
     elif only is None:
         # Files may go: only where all models were looked at, it is known what the others need.
-        observed = replace(observed, store=observe_store(wanted.desired, drivers))
+        observed = replace(observed, store=observe_store(wanted.desired, drivers, lock))
     if scope is None:
         plan = make_plan(wanted.desired, site, observed, wanted.marks)
     else:

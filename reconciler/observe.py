@@ -23,7 +23,7 @@ from reconciler.core.observed import (
     ObservedServer,
     ObservedState,
 )
-from reconciler.core.prune import folder_of
+from reconciler.core.prune import files_of, folder_of
 from reconciler.core.resolve import LOOPBACK, instance_names, model_of, resolve
 from reconciler.core.stored import ObservedStore
 from reconciler.core.vitals import Verdict, Vitals, unasked
@@ -224,7 +224,7 @@ def observe_disks(
     }
 
 
-def observe_store(desired: DesiredState, drivers: Drivers) -> ObservedStore:
+def observe_store(desired: DesiredState, drivers: Drivers, lock: Lock) -> ObservedStore:
     """What lies in the store of models that are to be absent, and who else needs it."""
     folders = {
         ModelName(name): folder_of(model.source)
@@ -232,7 +232,12 @@ def observe_store(desired: DesiredState, drivers: Drivers) -> ObservedStore:
         if model.state is ModelState.ABSENT and model.source.is_fetched
     }
     repos = drivers.store.repos(folders.values())
-    found = {name: repos[folder] for name, folder in folders.items() if folder in repos}
+    found = {
+        name: repos[folder]
+        for name, folder in folders.items()
+        if folder in repos
+        and files_of(desired.models[name], lock.get(name), repos[folder]).has_files
+    }
     if not found:
         return ObservedStore()
     try:

@@ -24,8 +24,7 @@ def plan_removals(draft: Draft, desired: DesiredState, observed: ObservedState) 
     for name, stored in sorted(observed.store.repos.items()):
         pin = (observed.lock or {}).get(name)
         own = files_of(desired.models[name], pin, stored)
-        if own.links or own.blobs or own.partials:
-            draft.changes.append(_plan_removal(draft, name, own, stored, desired, observed))
+        draft.changes.append(_plan_removal(draft, name, own, stored, desired, observed))
 
 
 def _plan_removal(

@@ -67,6 +67,11 @@ class StoredRepo:
     blobs: tuple[Blob, ...] = ()
     partials: tuple[Partial, ...] = ()
 
+    @property
+    def has_files(self) -> bool:
+        """There is something of worth in it: references alone are not."""
+        return bool(self.links or self.blobs or self.partials)
+
 
 @dataclass(frozen=True, slots=True)
 class Needed:
@@ -114,7 +119,8 @@ class ObservedStore:
     """What is seen of the store where a model's files are to go: of others nothing is looked at."""
 
     repos: Mapping[ModelName, StoredRepo] = field(default_factory=dict)
-    """What lies there, of models that say `state: absent`, where their files came from."""
+    """What lies there where the files came from of models that say `state: absent`; of those that
+    still have any. Of others nobody need be asked, each time, what he has open."""
     elsewhere: Mapping[str, Needed] = field(default_factory=dict)
     """What other desired files of this root need, by their names."""
     open: Mapping[Inode, frozenset[int]] = field(default_factory=dict)

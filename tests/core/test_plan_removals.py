@@ -112,15 +112,10 @@ def test_of_another_repository_a_pin_says_nothing() -> None:
     pin = replace(pin_of(model), repo="org/else", quant="Q9")
     own = files_of(model.model_copy(update={"quant": "Q9"}), pin, STORED)
     assert own == StoredRepo(STORED.repo)
+    assert not own.has_files
+    assert STORED.has_files
     assert leavings(own, STORED, Needed()) == ()
     assert leavings(STORED, STORED, Needed(repos=frozenset({STORED.repo}))) == ()
-
-
-def test_nothing_of_its_own_is_no_change() -> None:
-    seen = machine(absent())
-    empty = ObservedStore({A: replace(STORED, links=(), blobs=(), partials=())})
-    made = plan(absent(), replace(seen, store=empty))
-    assert "model_file.a" not in {one.address for one in made.changes}
 
 
 def test_what_another_model_needs_stays() -> None:
