@@ -12,7 +12,16 @@ from pathlib import Path
 import reconciler
 from reconciler.errors import GatewayError
 
-NAMES = ("nginx.conf.j2", "router.js.j2", "index.html")
+NAMES = (
+    "nginx.conf.j2",
+    "router.js",
+    "access.js",
+    "answers.js",
+    "bodies.js",
+    "live.js",
+    "models.js.j2",
+    "index.html",
+)
 
 
 def shipped_folder() -> Path:

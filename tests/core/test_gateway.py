@@ -55,7 +55,7 @@ def conf(shown: GatewayView) -> str:
 
 def router(shown: GatewayView) -> Any:
     """The models as the router lists them."""
-    _, _, after = render_gateway(shown, TEMPLATES).files["router.js"].partition("function all() {")
+    _, _, after = render_gateway(shown, TEMPLATES).files["models.js"].partition("function all() {")
     return json.loads(after.partition("return ")[2].partition(";\n")[0])
 
 
@@ -144,7 +144,7 @@ def test_the_routers_table() -> None:
 
 def test_no_request_pays_for_the_number_of_models() -> None:
     """njs runs anew for each request what stands outside of functions."""
-    lines = render_gateway(view(), TEMPLATES).files["router.js"].splitlines()
+    lines = render_gateway(view(), TEMPLATES).files["models.js"].splitlines()
     outside = [line for line in lines if line and not line.startswith((" ", "}"))]
     assert f'const SOCKETS = "{SITE.sockets}";' in outside
     assert not any("glm" in line or "tiny" in line for line in outside)
@@ -153,7 +153,7 @@ def test_no_request_pays_for_the_number_of_models() -> None:
 def test_the_generation_stands_for_the_text() -> None:
     rendered = render_gateway(view(), TEMPLATES)
     assert len(rendered.generation) == 12
-    assert set(rendered.files) == {"nginx.conf", "router.js", "index.html", OUTLINE_FILE}
+    assert set(rendered.files) == {*(name.removesuffix(".j2") for name in TEMPLATES), OUTLINE_FILE}
     assert read_outline(rendered.files[OUTLINE_FILE]) == rendered.outline
     assert f'return 200 "{rendered.generation}"' in rendered.files["nginx.conf"]
     assert not any(PLACEHOLDER in text for text in rendered.files.values())
@@ -232,7 +232,7 @@ def test_a_hostile_alias_is_only_ever_data(alias: str) -> None:
     assert listed["aliases"] == [alias]
     assert listed["quant"] == alias
     assert models["tiny"]["aliases"] == (alias,)
-    script = render_gateway(hostile, TEMPLATES).files["router.js"]
+    script = render_gateway(hostile, TEMPLATES).files["models.js"]
     assert "</script>" not in script
     assert "\u2028" not in script
     # nginx's own configuration never sees one.

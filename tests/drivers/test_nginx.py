@@ -143,7 +143,7 @@ def test_kept_connections_survive_reloads(world: Rig) -> None:
     [
         ("nginx.conf", "server_tokens off;", "server_tokkens off;", "server_tokkens"),
         ("nginx.conf", "daemon off;", "daemon off; }", "unexpected"),
-        ("router.js", "function find(", "function find((", "Unexpected token"),
+        ("models.js", "function find(", "function find((", "Unexpected token"),
     ],
 )
 def test_a_bad_render_never_reaches_the_running_nginx(

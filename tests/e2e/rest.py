@@ -15,6 +15,7 @@ from waiting import eventually
 from e2e import machine
 from e2e.lab import Lab
 from reconciler.core.lock_reader import read_lock
+from reconciler.drivers.templates import NAMES
 
 PID_FILE = re.compile(r"\d+\n\d*\n")
 SLOT_NOTE = re.compile(r"((stopping|ended) \d+ \d+\n|log \d+\n)?")
@@ -35,8 +36,8 @@ def assert_no_file_is_torn(lab: Lab) -> None:
     if current.is_symlink():
         config = (current / "nginx.conf").read_text()
         assert config.count("{") == config.count("}") > 0
-        for name in ("index.html", "router.js"):
-            assert (current / name).read_text().endswith("\n")
+        for name in NAMES:
+            assert (current / name.removesuffix(".j2")).read_text().endswith("\n")
 
 
 def assert_at_rest(lab: Lab, wanted: Collection[str], *, gateway: bool = True) -> None:

@@ -1,0 +1,68 @@
+// The gateway's router, run by nginx (njs).
+// In: a request whose path names no model. Out: an internal redirect to the model that its body
+// (or ?model=) names, or an error in OpenAI's shape. It keeps no state.
+import access from 'access.js';
+import answers from 'answers.js';
+import bodies from 'bodies.js';
+import live from 'live.js';
+import models from 'models.js';
+
+const RETRY_AFTER = '2';
+
+function route(r) {
+    const type = r.headersIn['Content-Type'] || '', body = r.requestBuffer;
+    let name = null;
+    if (body && body.length) {
+        const isForm = /^multipart\/form-data *;/i.test(type);
+        name = isForm ? bodies.modelOfForm(body, type) : bodies.modelOf(body);
+    }
+    if (name === null || name === '') {
+        name = r.args.model === undefined ? null : r.args.model;
+    }
+    if (name !== null && typeof name !== 'string') {
+        answers.fail(r, 400, '`model` must be one text', 'bad_model');
+        return;
+    }
+    const served = name === null ? access.usable(r) : [];
+    if (name === null && served.length !== 1) {
+        const names = served.map(model => model.name).join(', ');
+        answers.fail(r, 400, 'name a model: `model` in the JSON body, or ?model= ' +
+             (names ? `(running: ${names})` : '(none is running)'), 'model_required');
+        return;
+    }
+    const model = access.admit(r, name, name === null ? served[0] : models.find(name));
+    if (model) {
+        r.internalRedirect('@model_' + model.name);
+    }
+}
+
+function unknownApi(r) {
+    const name = r.uri.split('/')[2];
+    access.admit(r, name, models.all().find(model => model.name === name));
+}
+
+// Why an operator stopped the model, or nothing.
+function suspension(name) {
+    const model = models.find(name);
+    const known = live.notes();
+    const noted = model ? model.instances.map(each => known[each.name]).filter(bodies.isObject) : [];
+    return noted.length && noted[0].phase === 'suspended' ? noted[0].reason : null;
+}
+
+// nginx got no answer from the model's server.
+function failed(r) {
+    const name = r.variables.model;
+    const connected = (r.variables.upstream_connect_time || '-').split(/[,: ]+/).pop() !== '-';
+    const noted = connected ? null : suspension(name);
+    if (noted) {
+        answers.unavailable(r, `model '${name}' is ${noted}`);
+    } else if (!connected) {
+        r.headersOut['Retry-After'] = RETRY_AFTER;
+        answers.unavailable(r, `the server of model '${name}' does not answer: it is starting, ` +
+                    'restarting, or has exited; `llm-reconcile status` says which');
+    } else {
+        answers.fail(r, 502, `the server of model '${name}' broke off before it answered`, 'bad_gateway');
+    }
+}
+
+export default {route, unknownApi, failed};
