@@ -16,11 +16,12 @@ from reconciler.core.observed import (
     ObservedDisk,
     ObservedFiles,
     ObservedMemory,
+    ObservedServer,
     ObservedState,
 )
 from reconciler.core.present import human_bytes
 from reconciler.core.resolve import Instance
-from reconciler.core.words import ModelName, ModelState
+from reconciler.core.words import InstanceName, ModelName, ModelState
 
 _NO_FILES = ObservedFiles(FileStatus.UNKNOWN)
 _WAYS = {"load-mode": "load-mode: mmap", "mmap": "mmap: true"}
@@ -94,6 +95,48 @@ def _fitting(model: Model, memory: ObservedMemory) -> str:
     return max(sizes, default=(0, ""))[1]
 
 
+def surge_obstacles(
+    surging: Iterable[Instance], running: Iterable[ObservedServer], observed: ObservedState
+) -> dict[InstanceName, str]:
+    """The new copies that do not fit beside all that runs, in their order, and why.
+
+    Weights count as in `memory_obstacle`, with its exceptions. Without a GPU, copies that map one
+    file share its memory (the kernel's page cache); on a GPU each has its own.
+    """
+    capacity = capacity_of(observed.memory)
+    if capacity is None:
+        return {}
+    shares = not observed.memory.gpus
+    held: dict[str, int] = {}
+    for server in running:
+        own = "" if shares else f"{server.ref.pid} "
+        held |= {f"{own}{identity}": _size_in(identity) for identity in server.files.split(",")}
+    found = {}
+    for one in surging:
+        if _is_elsewhere(one) or _is_mapped(one.spec.flags):
+            continue
+        own = "" if shares and not _must_copy(one.spec.flags) else f"{one.name} "
+        files = observed.files.get(one.model_name, _NO_FILES)
+        copies = {f"{own}{file.identity or file.name}": file.size for file in files.files}
+        needed = held | (copies or {f"{own}?": weights_of(one.model, files)})
+        if sum(needed.values()) <= capacity:
+            held = needed
+            continue
+        found[one.name] = (
+            "not enough memory for a second copy beside the one that serves (`rollout: surge`): "
+            f"the weights of all that would run take {human_bytes(sum(needed.values()))}, "
+            f"this machine has {memory_text(observed.memory)}; `rollout: recreate` stops the old "
+            "one first"
+        )
+    return found
+
+
+def _size_in(identity: str) -> int:
+    """Bytes of a file, from its identity `device:inode:size:mtime_ns`; 0 where it has none."""
+    parts = identity.split(":")
+    return int(parts[2]) if len(parts) == 4 else 0
+
+
 def memory_warnings(
     starting: Iterable[Instance], running: Iterable[Instance], observed: ObservedState
 ) -> tuple[str, ...]:
@@ -154,8 +197,15 @@ def _is_mapped(flags: Iterable[Flag]) -> bool:
 def _must_hold(flags: Iterable[Flag]) -> bool:
     """Whether the user wants all weights held in memory."""
     flags = tuple(flags)
+    locked = _last_value(flags, "load-mode", "lm") == "mlock" or _last_value(flags, "mlock") == ""
+    return locked or _must_copy(flags)
+
+
+def _must_copy(flags: Iterable[Flag]) -> bool:
+    """Whether the user wants the weights read into memory of the process's own."""
+    flags = tuple(flags)
     mode = _last_value(flags, "load-mode", "lm")
-    return mode in {"none", "mlock", "dio"} or _last_value(flags, "no-mmap", "mlock") == ""
+    return mode in {"none", "dio"} or _last_value(flags, "no-mmap") == ""
 
 
 def to_fetch(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.core.capacity import disk_obstacle, memory_obstacle
+from reconciler.core.capacity import disk_obstacle, memory_obstacle, surge_obstacles
 from reconciler.core.cases import Case
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.engine import COMPANION_FIELDS, flag_name, to_flag
@@ -48,6 +48,10 @@ def find_obstacles(cases: Sequence[Case], scene: Scene) -> dict[InstanceName, tu
         if case.wanted and case.needs_start
         if (reasons := (*obstacles(case.wanted, scene), *_given_up(case, scene.observed)))
     }
+    surging = [one.wanted for one in cases if one.wanted and one.surges and one.name not in found]
+    running = [one.keep for one in cases if one.wanted and one.keep]
+    no_room = surge_obstacles(surging, running, scene.observed)
+    found |= {name: (reason,) for name, reason in no_room.items()}
     while more := _behind(cases, found):
         found |= more
     return found
