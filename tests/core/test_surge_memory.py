@@ -32,8 +32,8 @@ def surging(
 
     `old`, `new`: the identities of the weights that they run on, and shall run on.
     """
-    before = desired(dict.fromkeys(names, {**SURGE, "params": {"ctx_size": "1"}}))
-    state = desired(dict.fromkeys(names, {**SURGE, **fields}))
+    before = desired({key: {**SURGE, "params": {"ctx_size": "1"}} for key in names})
+    state = desired({key: {**SURGE, **fields} for key in names})
     size = int(new.split(":")[2])
     files = {
         name: replace(one, files=(replace(one.files[0], identity=new),))
@@ -52,12 +52,12 @@ def weights(gibibytes: int, inode: int = 1) -> str:
 
 def test_a_surge_needs_room_for_both() -> None:
     assert blocked(*surging(weights(12), weights(12, 2), "a")) == {}
-    assert blocked(*surging(weights(12), weights(13, 2), "a")) == {
-        "instance.a": (
-            f"{SECOND}the weights of all that would run take 25.0 GiB, this machine has 24.0 GiB "
-            "of RAM and no GPU; `rollout: recreate` stops the old one first",
-        )
-    }
+    reason = (
+        f"{SECOND}the weights of all that would run take 25.0 GiB, this machine has 24.0 GiB "
+        "of RAM and no GPU; `rollout: recreate` stops the old one first"
+    )
+    found = blocked(*surging(weights(12), weights(13, 2), "a"))
+    assert found == {"instance.a": (reason,)}
 
 
 def test_copies_that_map_one_file_share_its_memory_but_not_on_gpus() -> None:
