@@ -1,6 +1,6 @@
 """The gateway's configuration as text: which names, ports and sockets nginx serves.
 
-In: the desired state, the site, what the secrets allow, the templates. Out: `RenderedGateway`.
+In: a `GatewayView` and the templates. Out: `RenderedGateway`.
 Routes depend on desired state only, never on phase: a restart or replacement renders nothing new.
 Every value is checked for the place it goes to; nothing here reads a file or asks nginx.
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from traceback import walk_tb
-from typing import NamedTuple
 
 from jinja2 import (
     Environment,
@@ -24,20 +23,20 @@ from jinja2 import (
 from jinja2.sandbox import SandboxedEnvironment
 
 from reconciler.core.addresses import ORIGIN
-from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, DesiredState, Model, Tls
-from reconciler.core.keys import KEY_NAME, known_scope
-from reconciler.core.observed import GatewaySecrets
+from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES
+from reconciler.core.gateway_view import GatewayModel, GatewayView, ServedKey
+from reconciler.core.keys import KEY_NAME
 from reconciler.core.outline import OUTLINE_FILE, KeyOutline, Outline, outline_text
 from reconciler.core.plan import RenderedGateway
-from reconciler.core.site import SLOTS, Site
-from reconciler.core.words import Generation, InstanceName, ModelName, ModelState
+from reconciler.core.words import Generation
 from reconciler.errors import GatewayError
 
 MAIN_TEMPLATE = "nginx.conf.j2"
 """The one template that must be there."""
+PART = "_"
+"""Begins the name of a template that is part of another one, and no file of its own."""
 PLACEHOLDER = "@GENERATION@"
 """Stands for the generation while it is not known yet: it is a hash over the text around it."""
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ROUTED_PATHS = (
     "apply-template",
     "chat/completions",
@@ -57,174 +56,10 @@ ROUTED_PATHS = (
 ROUTED_BODY_MEGABYTES = 64
 """Largest body whose `model` is looked for; /api/MODEL/ and the models' ports take any size."""
 
-NO_SECRETS = GatewaySecrets()
-
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _LISTEN = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f\"'\\$;{}:]")
-
-
-class RoutedInstance(NamedTuple):
-    """One instance that nginx may send requests to."""
-
-    name: InstanceName
-    route: str
-    """The stable socket name: a symlink to the copy that serves."""
-    copies: tuple[str, ...] = ()
-    """Sockets of the copies themselves: one that still loads answers there, before it is routed."""
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayModel:
-    """What the gateway knows of one model. No instances: it is listed, but not served."""
-
-    name: ModelName
-    aliases: tuple[str, ...]
-    port: int | None
-    quant: str | None
-    state: ModelState
-    instances: tuple[RoutedInstance, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ServedKey:
-    """A key that opens the gateway."""
-
-    name: str
-    digest: str
-    models: tuple[str, ...] | None
-    """The names of the models that it may use; None: all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encryption:
-    """TLS on all of the gateway's addresses."""
-
-    cert: str
-    key: str
-    """Both are read by nginx itself, where the user keeps them."""
-    digest: str
-    """Of their content: another certificate is another configuration, and so a reload."""
-    valid_until: str
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayView:
-    """Everything that the templates may speak of."""
-
-    listen: str
-    server_names: tuple[str, ...]
-    """All Host names that are accepted."""
-    cors_origins: tuple[str, ...]
-    """Pages of other hosts that may ask, and read the answers."""
-    models: tuple[GatewayModel, ...]
-    folder: str
-    """nginx's own folder: it runs in it, and everything it writes lies below it."""
-    sockets: str
-    """The folder of all sockets."""
-    control_socket: str
-    live_file: str
-    """What is known of the instances beyond their phase, as JSON; it need not be there."""
-    keys: tuple[ServedKey, ...] | None
-    """None: everybody who can reach it may use it."""
-    tls: Encryption | None
-
-    @property
-    def host(self) -> str:
-        """The host part of `listen`; the models' ports listen there too."""
-        return self.listen.rpartition(":")[0]
-
-    @property
-    def routed(self) -> tuple[GatewayModel, ...]:
-        """The models that requests can be sent to."""
-        return tuple(model for model in self.models if model.instances)
-
-    @property
-    def listeners(self) -> tuple[GatewayModel, ...]:
-        """The models with a port of their own."""
-        return tuple(model for model in self.routed if model.port is not None)
-
-    @property
-    def listens(self) -> tuple[str, ...]:
-        """All addresses, sorted."""
-        own = (f"{self.host}:{model.port}" for model in self.listeners)
-        return tuple(sorted((self.listen, *own)))
-
-
-def live_file(site: Site) -> str:
-    """What is known of the instances beyond their phase, for /api/models."""
-    return f"{site.gateway}/live.json"
-
-
-def instance_names(name: str, model: Model) -> tuple[InstanceName, ...]:
-    """The instances that `model` wants: NAME, NAME[1]... None unless its state is running."""
-    if model.state is not ModelState.RUNNING:
-        return ()
-    further = (InstanceName(f"{name}[{number}]") for number in range(1, model.replicas))
-    return (InstanceName(name), *further)[: model.replicas]
-
-
-def gateway_view(
-    desired: DesiredState,
-    site: Site,
-    without_ports: frozenset[int],
-    secrets: GatewaySecrets = NO_SECRETS,
-) -> GatewayView:
-    """What the gateway shall serve; the ports in `without_ports` are a stranger's, left out.
-
-    Raises:
-        GatewayError: the secrets that the desired state names cannot be used.
-    """
-    gateway = desired.gateway
-    if gateway is None:
-        raise ValueError("`gateway: false` has no view")
-    if secrets.problem:
-        raise GatewayError(secrets.problem, retryable=False)
-    names = (*LOOPBACK_NAMES, gateway.host, *gateway.server_names)
-    models = []
-    for name, model in sorted(desired.models.items()):
-        instances = (
-            RoutedInstance(key, site.route(key), tuple(site.socket(key, slot) for slot in SLOTS))
-            for key in instance_names(name, model)
-        )
-        models.append(
-            GatewayModel(
-                name=ModelName(name),
-                aliases=tuple(sorted(model.aliases)),
-                port=None if model.port in without_ports else model.port,
-                quant=model.quant,
-                state=model.state,
-                instances=tuple(instances),
-            )
-        )
-    return GatewayView(
-        listen=gateway.listen,
-        server_names=tuple(sorted({name.lower().rstrip(".") for name in names})),
-        cors_origins=tuple(sorted(set(gateway.cors_origins))),
-        models=tuple(models),
-        folder=site.gateway,
-        sockets=site.sockets,
-        control_socket=site.control_socket,
-        live_file=live_file(site),
-        keys=_keys(desired, secrets) if gateway.keys_file else None,
-        tls=_encryption(gateway.tls, site, secrets) if gateway.tls else None,
-    )
-
-
-def _keys(desired: DesiredState, secrets: GatewaySecrets) -> tuple[ServedKey, ...]:
-    """In the order of their names: that of the lines is no matter."""
-    if not secrets.keys:
-        raise GatewayError("gateway.keys_file was not read", retryable=False)
-    keys = sorted(secrets.keys, key=lambda key: key.name)
-    return tuple(ServedKey(key.name, key.digest, known_scope(key, desired.models)) for key in keys)
-
-
-def _encryption(tls: Tls, site: Site, secrets: GatewaySecrets) -> Encryption:
-    if not secrets.certificate:
-        raise GatewayError("gateway.tls was not read", retryable=False)
-    cert, key = f"{site.root}/{tls.cert}", f"{site.root}/{tls.key}"
-    return Encryption(cert, key, secrets.certificate, secrets.valid_until)
 
 
 def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedGateway:
@@ -257,6 +92,7 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
         if name.endswith(".j2")
         else text
         for name, text in sorted(templates.items())
+        if not name.startswith(PART)
     }
     digest = hashlib.sha256()
     for name, text in sorted(texts.items()):

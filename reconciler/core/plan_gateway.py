@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from reconciler.core import differences
 from reconciler.core.desired import DesiredState, Gateway
 from reconciler.core.draft import Draft
-from reconciler.core.gateway import gateway_view, render_gateway
+from reconciler.core.gateway import render_gateway
+from reconciler.core.gateway_view import gateway_view
 from reconciler.core.observed import ObservedState
 from reconciler.core.outline import stuck_addresses
 from reconciler.core.plan import (

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from reconciler.core.gateway import live_file
+from reconciler.core.gateway_view import live_file
 from reconciler.core.observed import ObservedGateway, ProcessRef
 from reconciler.core.outline import OUTLINE_FILE, read_outline
 from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway

@@ -14,6 +14,7 @@ from reconciler.errors import GatewayError
 
 NAMES = (
     "nginx.conf.j2",
+    "_keys.conf.j2",
     "router.js",
     "access.js",
     "answers.js",

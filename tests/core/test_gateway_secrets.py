@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from builders import SITE, desired
 
-from reconciler.core.gateway import GatewayView, gateway_view, render_gateway
+from reconciler.core.gateway import render_gateway
+from reconciler.core.gateway_view import GatewayView, gateway_view
 from reconciler.core.keys import GatewayKey
 from reconciler.core.observed import GatewaySecrets
 from reconciler.core.outline import KeyOutline, Outline

@@ -23,7 +23,8 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.gateway import gateway_view, render_gateway
+from reconciler.core.gateway import render_gateway
+from reconciler.core.gateway_view import gateway_view
 from reconciler.core.observed import ObservedGateway
 from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway
 from reconciler.core.site import Site

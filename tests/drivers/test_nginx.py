@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from gateway_rig import Rig, eventually, free_port, rig
 
-from reconciler.core.gateway import live_file
+from reconciler.core.gateway_view import live_file
 from reconciler.core.observed import ObservedGateway
 from reconciler.core.plan import ApplyGateway, RenderedGateway, StopGateway
 from reconciler.core.words import Generation
