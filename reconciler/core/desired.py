@@ -239,7 +239,7 @@ class Gateway(_Base):
     cors_origins: tuple[Origin, ...] = Field((), json_schema_extra=GATEWAY)
     """Pages and apps elsewhere that may ask from a browser, by their origin."""
     keys_file: InnerPath | None = Field(None, json_schema_extra=GATEWAY)
-    """A file of `name:key[:model,model]` lines that only its owner may read."""
+    """A file of `name:key[:model,model] [rpm=N] [parallel=N]` lines, its owner's alone."""
     tls: Tls | None = Field(None, json_schema_extra=GATEWAY)
     """Serve https with this certificate."""
 

@@ -111,6 +111,10 @@ def _require_protection(view: GatewayView, text: str) -> None:
     """A root's own template may be older than these; what it leaves out is not there."""
     wanted = {
         "gateway.keys_file": [key.digest for key in view.keys or ()],
+        "the limits of gateway.keys_file": [
+            *(f"zone=pace_{pace}:" for pace in view.paces),
+            *(f"zone=width_{width}:" for width in view.widths),
+        ],
         "gateway.tls": [view.tls.key] if view.tls else [],
         "gateway.cors_origins": view.cors_origins,
     }
@@ -147,7 +151,7 @@ def _model_outline(model: GatewayModel) -> str:
 
 def _key_outline(key: ServedKey) -> KeyOutline:
     scope = "all models" if key.models is None else ", ".join(key.models) or "no model"
-    return KeyOutline(key.digest[:12], scope)
+    return KeyOutline(key.digest[:12], f"{scope}, {key.limits}" if key.limits else scope)
 
 
 def _source(name: str, templates: Mapping[str, str]) -> tuple[str, str, None] | None:

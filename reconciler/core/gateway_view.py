@@ -7,6 +7,7 @@ How it becomes text is for `core.gateway` to say.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,6 +52,23 @@ class ServedKey:
     digest: str
     models: tuple[str, ...] | None
     """The names of the models that it may use; None: all of them."""
+    per_minute: int | None = None
+    at_once: int | None = None
+    """Its limits; None: there is none."""
+
+    @property
+    def limits(self) -> str:
+        """Both for people; empty where there is none."""
+        plural = "" if self.per_minute == 1 else "s"
+        parts = [] if self.per_minute is None else [f"{self.per_minute} request{plural} a minute"]
+        parts += [f"{self.at_once} at once"] if self.at_once is not None else []
+        return " and ".join(parts)
+
+    @property
+    def pause_s(self) -> int:
+        """The longest wait until nginx lets the next one of `per_minute` through."""
+        # It counts in whole thousandths of a request a second (ngx_http_limit_req_module.c).
+        return 0 if self.per_minute is None else -(-1000 // (self.per_minute * 1000 // 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +120,24 @@ class GatewayView:
         return tuple(model for model in self.routed if model.port is not None)
 
     @property
+    def paces(self) -> tuple[int, ...]:
+        """All limits of requests a minute that a key has."""
+        return _distinct(key.per_minute for key in self.keys or ())
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """All limits of requests at once that a key has."""
+        return _distinct(key.at_once for key in self.keys or ())
+
+    @property
     def listens(self) -> tuple[str, ...]:
         """All addresses, sorted."""
         own = (f"{self.host}:{model.port}" for model in self.listeners)
         return tuple(sorted((self.listen, *own)))
+
+
+def _distinct(limits: Iterable[int | None]) -> tuple[int, ...]:
+    return tuple(sorted({limit for limit in limits if limit is not None}))
 
 
 def live_file(site: Site) -> str:
@@ -173,7 +205,11 @@ def _keys(desired: DesiredState, secrets: GatewaySecrets) -> tuple[ServedKey, ..
     if not secrets.keys:
         raise GatewayError("gateway.keys_file was not read", retryable=False)
     keys = sorted(secrets.keys, key=lambda key: key.name)
-    return tuple(ServedKey(key.name, key.digest, known_scope(key, desired.models)) for key in keys)
+    scopes = (known_scope(key, desired.models) for key in keys)
+    return tuple(
+        ServedKey(key.name, key.digest, scope, key.per_minute, key.at_once)
+        for key, scope in zip(keys, scopes, strict=True)
+    )
 
 
 def _encryption(tls: Tls, site: Site, secrets: GatewaySecrets) -> Encryption:

@@ -1,7 +1,7 @@
-"""The gateway's keys file as values: who may use which models.
+"""The gateway's keys file as values: who may use which models, and how much.
 
-In: the bytes of `gateway.keys_file`, one `name:key[:model,model...]` a line. Out: `GatewayKey`s,
-which know a key by its sha256 only; or GatewayError, each mistake at file:line.
+In: the bytes of `gateway.keys_file`, one `name:key[:model,model...] [rpm=N] [parallel=N]` a line.
+Out: `GatewayKey`s, which know a key by its sha256 only; or GatewayError, each mistake at file:line.
 The keys themselves go no further than this module. No message repeats a word of the file: where
 somebody mixed up the order, any of them may be the key.
 """
@@ -19,12 +19,15 @@ from reconciler.errors import Diagnostic, GatewayError, Position, Severity
 
 SHORTEST_KEY, LONGEST_KEY = 8, 256
 """Characters; nginx takes 8 KiB as one header line."""
+LARGEST_LIMIT = 60_000
+"""A thousand requests a second, or nearly as many at once as nginx can count (65,535)."""
 FORM = "write NAME:KEY or NAME:KEY:MODEL,MODEL"
 
 KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _KEY = re.compile(rf"[!-9;-~]{{{SHORTEST_KEY},{LONGEST_KEY}}}")
 """Printable ASCII; the colon separates."""
 _SCOPE = re.compile(r"[^\s,]+(?:,[^\s,]+)*")
+_LIMIT = re.compile(r"(rpm|parallel)=([1-9][0-9]{0,4})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class GatewayKey:
     line: int = 0
     column: int = 0
     """Where the first of `models` stands."""
+    per_minute: int | None = None
+    """Requests that it may begin in a minute; None: any number."""
+    at_once: int | None = None
+    """Requests that it may have running; None: any number."""
 
 
 def parse_keys(file: str, content: bytes) -> tuple[GatewayKey, ...]:
@@ -70,6 +77,7 @@ def parse_keys(file: str, content: bytes) -> tuple[GatewayKey, ...]:
 
 def _key(text: str, line: int, before: Iterable[GatewayKey]) -> GatewayKey:
     name, colon, rest = text.strip().partition(":")
+    rest, *limits = re.split(r"\s+", rest)
     key, scoped, scope = rest.partition(":")
     if not colon:
         raise ValueError(FORM)
@@ -82,14 +90,30 @@ def _key(text: str, line: int, before: Iterable[GatewayKey]) -> GatewayKey:
         raise ValueError(said)
     if scoped and not _SCOPE.fullmatch(scope):
         raise ValueError("after the second colon stand models, separated by commas without spaces")
+    limited = _limits(limits)
     digest = hashlib.sha256(key.encode()).hexdigest()
     for other in before:
         if other.name == name:
             raise ValueError(f"the name is that of line {other.line} too")
         if other.digest == digest:
             raise ValueError(f"the key is that of line {other.line} too")
-    column = len(text.rstrip()) - len(scope) + 1
-    return GatewayKey(name, digest, tuple(scope.split(",")) if scoped else None, line, column)
+    column = len(text) - len(text.lstrip()) + len(f"{name}:{key}{scoped}") + 1
+    models = tuple(scope.split(",")) if scoped else None
+    rpm, parallel = limited.get("rpm"), limited.get("parallel")
+    return GatewayKey(name, digest, models, line, column, rpm, parallel)
+
+
+def _limits(words: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for word in words:
+        match = _LIMIT.fullmatch(word)
+        if not match or match[1] in found or int(match[2]) > LARGEST_LIMIT:
+            raise ValueError(
+                "after a space stand limits, each once and from 1 to "
+                f"{LARGEST_LIMIT}: rpm=60 (requests a minute), parallel=4 (at once)"
+            )
+        found[match[1]] = int(match[2])
+    return found
 
 
 def known_scope(key: GatewayKey, models: Mapping[str, Model]) -> tuple[str, ...] | None:

@@ -22,7 +22,7 @@ class KeyOutline:
     mark: str
     """The head of its digest."""
     scope: str
-    """The models that it may use, for people."""
+    """The models that it may use and its limits, for people."""
 
 
 @dataclass(frozen=True, slots=True)

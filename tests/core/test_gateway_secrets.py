@@ -67,6 +67,44 @@ def test_keys_are_in_it_by_their_digests() -> None:
     assert "{ return 403; }" not in conf(keys_file=None)
 
 
+SLOW = dataclasses.replace(ALICE, per_minute=1, at_once=2)
+PACED = dataclasses.replace(BOB, per_minute=7)
+LIMITED = dataclasses.replace(SECRETS, keys=(SLOW, PACED, NOBODY))
+
+
+def test_a_limit_counts_at_each_way_to_a_model_by_the_name_of_its_key() -> None:
+    text = conf(LIMITED)
+    assert text.count("limit_req zone=pace_1 nodelay;") == 3 * len(MODELS) + 1
+    assert text.count("limit_req zone=pace_7 burst=6 nodelay;") == 3 * len(MODELS) + 1
+    assert text.count("limit_conn width_2 2;") == 3 * len(MODELS) + 1
+    assert text.count(f'"POST {SLOW.digest}" alice;') == 2
+    assert text.count(f'"POST {PACED.digest}" bob;') == 1
+    assert f"POST {NOBODY.digest}" not in text
+    assert "limit" not in conf()
+
+
+@pytest.mark.parametrize(("rpm", "pause"), [(1, 63), (2, 31), (7, 9), (60, 1), (60000, 1)])
+def test_a_pause_is_as_long_as_nginx_takes_for_one_request(rpm: int, pause: int) -> None:
+    keys = view(dataclasses.replace(SECRETS, keys=(dataclasses.replace(ALICE, per_minute=rpm),)))
+    assert keys.keys is not None
+    assert keys.keys[0].pause_s == pause
+
+
+def test_limits_are_in_the_outline() -> None:
+    assert render(LIMITED).outline.keys == {
+        "alice": KeyOutline("a" * 12, "all models, 1 request a minute and 2 at once"),
+        "bob": KeyOutline("b" * 12, "qwen, tiny, 7 requests a minute"),
+        "nobody": KeyOutline("c" * 12, "no model"),
+    }
+
+
+def test_an_own_template_without_limits_is_refused_once_there_are_some() -> None:
+    older = {**TEMPLATES, "_keys.conf.j2": TEMPLATES["_keys.conf.j2"].replace("zone=", "zone=x")}
+    assert render_gateway(view(), older).outline.keys
+    with pytest.raises(GatewayError, match="does nothing with the limits of"):
+        render_gateway(view(LIMITED), older)
+
+
 def test_all_addresses_are_encrypted() -> None:
     text = conf()
     assert f'ssl_certificate "{SITE.root}/tls/c.pem";' in text

@@ -44,9 +44,28 @@ def test_the_length_of_a_key(length: int) -> None:
     assert parse_keys("k", b"a:" + b"x" * length)[0].digest == digest("x" * length)
 
 
+@pytest.mark.parametrize(
+    ("words", "per_minute", "at_once"),
+    [
+        (" rpm=60", 60, None),
+        ("\tparallel=4 ", None, 4),
+        ("  parallel=1   rpm=60000\r", 60000, 1),
+    ],
+)
+def test_behind_a_space_stand_limits(words: str, per_minute: int, at_once: int) -> None:
+    for scope, models in (("", None), (":qwen,tiny", ("qwen", "tiny"))):
+        (key,) = parse_keys("k", f" alice:{ALICE}{scope}{words}\n".encode())
+        assert (key.per_minute, key.at_once, key.models) == (per_minute, at_once, models)
+        assert key.column == len(f" alice:{ALICE}") + bool(scope) + 1
+
+
 SHAPE = "write NAME:KEY or NAME:KEY:MODEL,MODEL"
 NAME = "before the first colon stands the name: 1 to 63 letters, digits, `.`, `_`, `@`, `-`"
 KEY = "the key has to be 8 to 256 printable ASCII characters, no spaces or colons"
+LIMITS = (
+    "after a space stand limits, each once and from 1 to 60000: "
+    "rpm=60 (requests a minute), parallel=4 (at once)"
+)
 SCOPE = "after the second colon stand models, separated by commas without spaces"
 
 
@@ -72,6 +91,16 @@ SCOPE = "after the second colon stand models, separated by commas without spaces
         ("a:secret-key:", f"secrets/keys:1: {SCOPE}"),
         ("a:secret-key:qwen,", f"secrets/keys:1: {SCOPE}"),
         ("a:secret-key:qwen, tiny", f"secrets/keys:1: {SCOPE}"),
+        ("a:secret-key secret", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key # rpm=1", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm=0", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm=-1", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm=60001", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm=\u0661", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm=1 rpm=1", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key:qwen parallel=4x", f"secrets/keys:1: {LIMITS}"),
+        ("a:secret-key rpm=1:qwen", f"secrets/keys:1: {LIMITS}"),
         ("a:secret-key\na:secret-kez", "secrets/keys:2: the name is that of line 1 too"),
         ("a:secret-key\n#\nb:secret-key:q", "secrets/keys:3: the key is that of line 1 too"),
         ("secret\nb:x", f"secrets/keys:1: {SHAPE}; secrets/keys:2: {KEY}"),

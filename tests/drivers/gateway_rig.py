@@ -325,6 +325,13 @@ def world_of_models() -> Iterator[Rig]:
         yield made
 
 
+def write_keys(world: Rig, text: str) -> None:
+    path = Path(world.site.root) / "secrets" / "keys"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+
+
 def forget_requests(world: Rig) -> None:
     for backend in world.backends.values():
         backend.seen.clear()

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import WORLD, Rig, eventually, forget_requests, free_port, only, rig
+from gateway_rig import (
+    WORLD,
+    Rig,
+    eventually,
+    forget_requests,
+    free_port,
+    only,
+    rig,
+    write_keys,
+)
 
 ALICE, BOB, NOBODY = "alice-key-1", "bob-key-22", "nobody-key-3"
 FILE = f"alice:{ALICE}\nbob:{BOB}:org/alpha:Q4,idle\nnobody:{NOBODY}:gone\n"
@@ -32,13 +41,6 @@ def whole_world() -> Iterator[Rig]:
 def world(whole_world: Rig) -> Rig:
     forget_requests(whole_world)
     return whole_world
-
-
-def write_keys(world: Rig, text: str) -> None:
-    path = Path(world.site.root) / "secrets" / "keys"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o600)
 
 
 def bearer(key: str) -> dict[str, str]:
