@@ -342,7 +342,11 @@ def _publish(wanted: Wanted, seen: Round, journal: Journal, drivers: Drivers) ->
             note: Mapping[str, object] = {"phase": Phase.SUSPENDED, "reason": str(suspension)}
             notes |= dict.fromkeys(instance_names(ModelName(key), model), note)
     for server in drivers.runtime.list():
+        # Where a wrapper was started, its process says nothing of the engine's memory.
+        process = None if server.helpers else server.ref
         notes[server.instance] = {
+            "pid": process and process.pid,
+            "start_ticks": process and process.start_ticks,
             "since": round(server.since),
             "size_bytes": sizes.get(model_of(server.instance)),
             "restarts": None,

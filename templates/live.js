@@ -39,10 +39,11 @@ const PHASES = ['ready', 'starting', 'unhealthy', 'exited'];
 
 // The best answer of an instance's sockets: its route, or a copy that is not routed (yet).
 async function probe(r, instance) {
+    const routed = routedCopy(instance);
     let best = 'exited';
     for (let i = 0; i < instance.sockets.length && best !== 'ready'; i++) {
         const socket = instance.sockets[i];
-        if (!fs.existsSync(`${models.SOCKETS}/${socket}`)) {
+        if (!fs.existsSync(`${models.SOCKETS}/${socket}`) || socket === routed) {
             continue;
         }
         const reply = await r.subrequest(`/-/health/${socket}`, {method: 'GET'});
@@ -51,6 +52,15 @@ async function probe(r, instance) {
         best = better(best, phase);
     }
     return best;
+}
+
+// The copy that the route leads to: who does not answer there need not be waited for twice.
+function routedCopy(instance) {
+    try {
+        return fs.realpathSync(`${models.SOCKETS}/${instance.sockets[0]}`).split('/').pop();
+    } catch (error) {
+        return null;
+    }
 }
 
 function better(one, other) {
@@ -68,7 +78,8 @@ async function live(r) {
     const instances = [];
     models.routed().forEach(model => model.instances.forEach(instance => instances.push(instance)));
     const found = await Promise.all(instances.map(instance => probe(r, instance)));
-    const fresh = {at: now, phases: {}, notes: notes()};
+    // Now: a server that does not answer has taken longer than what is kept holds.
+    const fresh = {at: Date.now(), phases: {}, notes: notes()};
     instances.forEach((instance, i) => { fresh.phases[instance.name] = found[i]; });
     try {
         cache.set(models.GENERATION, JSON.stringify(fresh));
@@ -110,4 +121,4 @@ async function table(r) {
     answers.json(r, 200, {models: entries, generation: models.GENERATION});
 }
 
-export default {notes, table, list, listOne};
+export default {notes, live, table, list, listOne};

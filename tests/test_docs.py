@@ -75,6 +75,16 @@ def test_readme_has_all_exit_codes() -> None:
     assert set(ExitCode) == codes
 
 
+def test_the_metrics_that_there_are_are_explained() -> None:
+    scripts = "".join(path.read_text() for path in (ROOT / "templates").glob("*.js"))
+    served = re.findall(r"\bown\(\s*'(\w+)'", scripts)
+    explained = re.findall(
+        r"^\| `llm_reconcile_(\w+)`", (ROOT / "docs/metrics.md").read_text(), re.M
+    )
+    assert len(served) > 10
+    assert sorted(served) == sorted(explained)
+
+
 def help_of(*verb: str) -> str:
     """What the command prints for --help, on a wide terminal."""
     done = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"})

@@ -207,7 +207,10 @@ def test_the_gateway_is_told_what_it_cannot_ask(world: Machine) -> None:
     world.apply(wanted())
     assert world.gateway.published is not None
     assert sorted(world.gateway.published) == ["a", "b"]
+    ref = world.runtime.list()[0].ref
     assert world.gateway.published["a"] == {
+        "pid": ref.pid,
+        "start_ticks": ref.start_ticks,
         "since": 1000,
         "size_bytes": 0,
         "restarts": None,

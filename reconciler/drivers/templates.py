@@ -20,6 +20,8 @@ NAMES = (
     "answers.js",
     "bodies.js",
     "live.js",
+    "metrics.js",
+    "scrape.js",
     "models.js.j2",
     "index.html",
 )

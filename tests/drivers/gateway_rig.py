@@ -90,6 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.probes.append(str(self.headers))
             self._reply(self.server.health, {"status": "ok"})
             return
+        if path == "/metrics" and self.server.metrics is not None:
+            self.server.scrapes.append(str(self.headers))
+            self._send(200, "text/plain; version=0.0.4", self.server.metrics.encode())
+            return
         if self.server.health == 503:
             self._reply(503, {"error": {"message": "Loading model"}})
             return
@@ -104,9 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = _answer  # noqa: N815 - the base's names
 
     def _reply(self, status: int, value: object) -> None:
-        data = json.dumps(value).encode()
+        self._send(status, "application/json", json.dumps(value).encode())
+
+    def _send(self, status: int, kind: str, data: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -138,6 +144,10 @@ class Backend(ThreadingMixIn, UnixStreamServer):
         self.seen: list[Seen] = []
         self.probes: list[str] = []
         """The headers of all questions to /health."""
+        self.metrics: str | None = None
+        """What it answers on /metrics; None: what it answers on any path."""
+        self.scrapes: list[str] = []
+        """The headers of all questions to /metrics."""
         self.go_on = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()

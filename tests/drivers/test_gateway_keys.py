@@ -50,6 +50,7 @@ def bearer(key: str) -> dict[str, str]:
 PUBLIC = ["/", "/health", "/?x", "//health", "/%68ealth"]
 CLOSED: list[tuple[str, str, Any, str | None]] = [
     ("GET", "/api/models", None, None),
+    ("GET", "/metrics", None, None),
     ("GET", "/api/alpha", None, None),
     ("GET", "/api/alpha/v1/models", None, None),
     ("POST", "/api/alpha/v1/completions", {}, None),
@@ -64,7 +65,7 @@ CLOSED: list[tuple[str, str, Any, str | None]] = [
     ("GET", "/metrics", None, "alpha"),
     ("POST", "/v1/chat/completions", {}, "alpha"),
 ]
-NOTHING_THERE = ["/metrics", "/nope", "/index.html", "/api/", "/healthy", "/health/"]
+NOTHING_THERE = ["/nope", "/index.html", "/api/", "/healthy", "/health/"]
 
 
 @pytest.mark.parametrize("path", PUBLIC)

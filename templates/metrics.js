@@ -1,0 +1,186 @@
+// /metrics: one page for Prometheus.
+// In: what live.js and scrape.js know of the servers, the notes of the last run, /proc. Out: text in
+// the exposition format 0.0.4. A key that is for some models sees only these. It keeps no state.
+import fs from 'fs';
+import access from 'access.js';
+import bodies from 'bodies.js';
+import live from 'live.js';
+import models from 'models.js';
+import scrape from 'scrape.js';
+
+const PHASES = ['exited', 'ready', 'starting', 'suspended', 'unhealthy'];
+
+function quoted(value) {
+    const text = String(value).replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n');
+    return `"${text}"`;
+}
+
+function labels(values) {
+    return Object.keys(values).map(name => `${name}=${quoted(values[name])}`).join(',');
+}
+
+function isNumber(value) {
+    return typeof value === 'number' && isFinite(value);
+}
+
+// A family of our own. Samples are pairs of labels and a value; what has no value is left out.
+function own(name, type, help, samples) {
+    const full = `llm_reconcile_${name}`;
+    const lines = samples.filter(each => isNumber(each[1])).map(each => {
+        const inside = labels(each[0]);
+        return `${full}${inside ? `{${inside}}` : ''} ${each[1]}`;
+    });
+    return {name: full, type: type, help: help, lines: lines};
+}
+
+function readJson(path) {
+    try {
+        const value = JSON.parse(fs.readFileSync(path, 'utf8'));
+        return bodies.isObject(value) ? value : {};
+    } catch (error) {
+        return {};
+    }
+}
+
+// The resident memory of the process that a note names; null if it is gone, and its pid another's.
+function memory(note) {
+    if (!isNumber(note.pid) || !isNumber(note.start_ticks)) {
+        return null;
+    }
+    try {
+        const status = fs.readFileSync(`/proc/${note.pid}/status`, 'utf8');
+        // Read last: what was read before it is of the process that lives now.
+        const stat = fs.readFileSync(`/proc/${note.pid}/stat`, 'utf8');
+        const ticks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+        const resident = /^VmRSS:\s+([0-9]+) kB$/m.exec(status);
+        return ticks === note.start_ticks && resident ? Number(resident[1]) * 1024 : null;
+    } catch (error) {
+        return null;
+    }
+}
+
+// All instances that the key may see, with what is known of each.
+async function instances(r, visible) {
+    const now = await live.live(r), found = [];
+    visible.forEach(model => model.instances.forEach((instance, number) => {
+        const noted = now.notes[instance.name], note = bodies.isObject(noted) ? noted : {};
+        const asked = now.phases[instance.name];
+        const isSuspended = asked === 'exited' && note.phase === 'suspended';
+        found.push({
+            instance: instance,
+            labels: {model: model.name, replica: number},
+            phase: isSuspended ? 'suspended' : asked,
+            isThere: asked !== 'exited',
+            note: note,
+        });
+    }));
+    return found;
+}
+
+function ofInstances(found) {
+    const phases = [];
+    found.forEach(each => PHASES.forEach(phase => phases.push(
+        [Object.assign({}, each.labels, {phase: phase}), phase === each.phase ? 1 : 0])));
+    const noted = field => found.filter(each => each.isThere)
+        .map(each => [each.labels, each.note[field]]);
+    return [
+        own('instance_phase', 'gauge', 'The phase of each instance: 1 for the one it is in.', phases),
+        own('instance_start_time_seconds', 'gauge',
+            'When the server was started, in seconds since the epoch.', noted('since')),
+        own('instance_restarts_total', 'counter', 'How often the server was started again.',
+            found.map(each => [each.labels, each.note.restarts])),
+        own('instance_resident_memory_bytes', 'gauge',
+            'Memory of the server, with what it has mapped of its files.',
+            found.map(each => [each.labels, memory(each.note)])),
+        own('instance_scrape_success', 'gauge',
+            'Whether the server itself told its metrics, which are further down then.',
+            found.map(each => [each.labels, each.families ? 1 : 0])),
+    ];
+}
+
+function ofModels(visible, notes) {
+    const size = model => model.instances.map(each => (notes[each.name] || {}).size_bytes)
+        .filter(isNumber)[0];
+    return [
+        own('model_info', 'gauge', 'The models of the desired file.', visible.map(model => [
+            {model: model.name, quant: model.quant || '', state: model.state}, 1])),
+        own('model_file_bytes', 'gauge', 'Size of the files of the model.',
+            visible.map(model => [{model: model.name}, size(model)])),
+    ];
+}
+
+// When nginx's configuration came: the link to it is made anew each time.
+function configured() {
+    try {
+        const link = fs.lstatSync(`${models.FOLDER}/current`);
+        return Math.round(link.mtimeMs) / 1000;
+    } catch (error) {
+        return null;
+    }
+}
+
+function ofGateway() {
+    return [
+        own('gateway_info', 'gauge', 'Which configuration of the gateway answers.',
+            [[{generation: models.GENERATION}, 1]]),
+        own('gateway_config_timestamp_seconds', 'gauge',
+            'When that configuration came, in seconds since the epoch.', [[{}, configured()]]),
+    ];
+}
+
+// What the last run of llm-reconcile left to do.
+function ofPlan(visible, isWhole) {
+    const status = readJson(`${models.FOLDER}/status.json`);
+    const names = visible.map(model => model.name);
+    const mine = name => isWhole || names.indexOf(String(name).replace(/\[[0-9]+\]$/, '')) >= 0;
+    const list = value => (Array.isArray(value) ? value : []).filter(bodies.isObject);
+    const pending = list(status.pending).filter(each => mine(each.name)).length;
+    const files = list(status.downloads).filter(each => mine(each.model));
+    const ofFile = each => ({model: each.model, file: each.file});
+    return [
+        own('plan_timestamp_seconds', 'gauge',
+            'When llm-reconcile looked last, in seconds since the epoch.', [[{}, status.at]]),
+        own('plan_changes_pending', 'gauge', 'What it left to be done then.',
+            [[{}, Array.isArray(status.pending) ? pending : null]]),
+        own('download_bytes', 'gauge', 'What is here of a file that is being downloaded.',
+            files.map(each => [ofFile(each), each.bytes])),
+        own('download_size_bytes', 'gauge', 'What it will have in all.',
+            files.map(each => [ofFile(each), each.of])),
+    ];
+}
+
+// The families of all servers, each once.
+function merged(found) {
+    const all = [], known = Object.create(null);
+    found.forEach(each => (each.families || []).forEach(family => {
+        if (!known[family.name]) {
+            known[family.name] = Object.assign({}, family, {lines: []});
+            all.push(known[family.name]);
+        }
+        family.lines.forEach(line => known[family.name].lines.push(line));
+    }));
+    return all;
+}
+
+function text(family) {
+    const help = family.help ? [`# HELP ${family.name} ${family.help}`] : [];
+    return help.concat(`# TYPE ${family.name} ${family.type}`, family.lines).join('\n') + '\n';
+}
+
+async function page(r) {
+    const visible = access.visible(r);
+    const found = await instances(r, visible);
+    const asked = found.map(each => each.phase === 'ready'
+        ? scrape.families(r, each.instance, labels(each.labels)) : null);
+    const answers = await Promise.all(asked);
+    found.forEach((each, i) => { each.families = answers[i]; });
+    const notes = live.notes();
+    const families = ofGateway().concat(
+        ofPlan(visible, !r.variables.key_scope), ofModels(visible, notes), ofInstances(found),
+        merged(found));
+    r.headersOut['Content-Type'] = 'text/plain; version=0.0.4; charset=utf-8';
+    r.headersOut['Cache-Control'] = 'no-store';
+    r.return(200, families.filter(each => each.lines.length).map(text).join(''));
+}
+
+export default {page};
