@@ -44,6 +44,7 @@ from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.ports import TcpPorts
 from reconciler.drivers.probes import HttpProber
 from reconciler.drivers.processes import ServerProcesses
+from reconciler.drivers.records import RunRecords
 from reconciler.drivers.secrets import SecretFiles
 from reconciler.drivers.state import StateFolder, state_folder
 from reconciler.drivers.store import ModelStore
@@ -113,6 +114,7 @@ class Workspace:
             ports=TcpPorts(),
             engines=EngineFinder(cache_folder(self.environment), str(self.root)),
             state=state,
+            records=RunRecords(self.site),
             clock=clock,
             machine=LinuxMachine(),
             gpus=GpuMemory(),

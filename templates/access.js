@@ -13,8 +13,11 @@ function keyDigest(r) {
 }
 
 function mayUse(r, model) {
-    const scope = r.variables.key_scope;
-    return !scope || scope.indexOf(`,${model.name},`) >= 0;
+    return isUnlimited(r) || r.variables.key_scope.indexOf(`,${model.name},`) >= 0;
+}
+
+function isUnlimited(r) {
+    return !r.variables.key_scope;
 }
 
 // The models that the key is meant for.
@@ -58,4 +61,4 @@ function admit(r, name, model) {
     return null;
 }
 
-export default {keyDigest, visible, usable, admit};
+export default {keyDigest, mayUse, isUnlimited, visible, usable, admit};

@@ -183,6 +183,7 @@ def down(
         allowed=allowed,
         yes=yes,
         lock_timeout=lock_timeout,
+        verb="down",
         why="down",
         question="Do you want to stop all this? (yes/no)",
         nothing="Nothing of this root runs.",

@@ -23,6 +23,7 @@ from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import ExitCode, InterruptedRunError
 from reconciler.loop import DOWN, ApplyReport, Round, Scope, Wanted, carry_out, look, rest_of
 from reconciler.observe import settle
+from reconciler.recording import About, Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,18 @@ class Work:
     drivers: Drivers
     scope: Scope | None = None
     """What alone it is about, of the whole file."""
+    verb: str = "apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Whom a run tells what, and how it may end."""
+
+    output: Output
+    cancel: Cancel
+    recording: Recording
+    wish: str
+    """What this root was to be when it began."""
 
 
 def complete(
@@ -41,27 +54,36 @@ def complete(
 ) -> ExitCode:
     """Carry out a round to its end. The caller holds the run lock; `release` lets it go."""
     cancel, wish = interrupt.event, work.drivers.state.read().wish
-    report = carry_out(work.wanted, seen, work.drivers, Reporter(output), cancel, release)
+    models = work.scope.models if work.scope else None
+    recording = Recording(About(work.verb, work.workspace.site.desired, models), work.drivers)
+    course = Course(output, cancel, recording, wish)
+    recording.begin(seen.plan)
+
+    def settled() -> None:
+        recording.settle()
+        release()
+
+    tell = recording.hears(Reporter(output))
+    report = carry_out(work.wanted, seen, work.drivers, tell, cancel, settled)
     if report.late and not cancel.is_set():
-        report = _go_on(work, seen, report, wish, output, cancel)
+        report = _go_on(work, seen, report, course)
+    recording.end()
     return _finish(work.wanted.desired, report, output, interrupt)
 
 
-def _go_on(
-    work: Work, first: Round, report: ApplyReport, wish: str, output: Output, cancel: Cancel
-) -> ApplyReport:
+def _go_on(work: Work, first: Round, report: ApplyReport, course: Course) -> ApplyReport:
     """The rest, once the files are here: unless somebody wants something else by now.
 
     What was agreed to passed the guards as a whole: its rest is not held against them again.
     """
-    state = work.drivers.state
+    state, output, cancel = work.drivers.state, course.output, course.cancel
     if holder := state.run_holder():
         output.talk(f"The files are here. Waiting for {holder}.")
     try:
         with state.run_lock(math.inf, cancel):
             settle(work.drivers, cancel)
             journal = state.read()
-            if journal.wish != wish:
+            if journal.wish != course.wish:
                 other = "`down`" if journal.wish == DOWN else "another `apply`"
                 output.say(f"\n{other} came while files were on their way: no more was done.")
                 return report
@@ -70,10 +92,12 @@ def _go_on(
                 plan = plan_document(seen, work.workspace, work.wanted.warnings)
                 output.event(event="plan", **plan)
             rest, skipped = rest_of(first, report, seen)
-            tell = Reporter(output)
+            tell = course.recording.hears(Reporter(output))
+            course.recording.begin(rest.plan)
             for one in skipped:
                 tell(one)
-            done = carry_out(work.wanted, rest, work.drivers, tell, cancel)
+            settled = course.recording.settle
+            done = carry_out(work.wanted, rest, work.drivers, tell, cancel, settled)
             return ApplyReport((*report.results, *skipped, *done.results), done.blocked)
     except InterruptedRunError:
         return report

@@ -177,7 +177,7 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         if not output.quiet:
             output.plan(plan_text(seen.plan))
         is_remembered = _remember(journal, request.verb, drivers, output)
-        work = Work(workspace, wanted, drivers, scope)
+        work = Work(workspace, wanted, drivers, scope, request.verb)
         code = complete(work, seen, release, output, interrupt)
         if request.verb is Verb.STOP and code is ExitCode.OK and is_remembered:
             again = "--all" if request.all_models else request.name

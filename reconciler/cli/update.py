@@ -73,6 +73,7 @@ def update(
         replace(wanted, moving=models),
         workspace.drivers(wanted.desired, limits),
         Scope(models),
+        "update",
         allowed=allowed,
         yes=yes,
         lock_timeout=lock_timeout,

@@ -32,6 +32,7 @@ from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway, 
 from reconciler.core.transfers import FileProgress
 from reconciler.core.vitals import Answer
 from reconciler.core.words import InstanceName, ModelName
+from reconciler.drivers.base_records import Records
 from reconciler.drivers.base_store import Store
 
 
@@ -392,6 +393,7 @@ class Drivers:
     ports: Ports
     engines: Engines
     state: State
+    records: Records
     clock: Clock
     machine: Machine
     gpus: Gpus

@@ -23,6 +23,7 @@ NAMES = (
     "metrics.js",
     "scrape.js",
     "models.js.j2",
+    "records.js",
     "index.html",
 )
 

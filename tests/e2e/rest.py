@@ -23,7 +23,8 @@ SLOT_NOTE = re.compile(r"((stopping|ended) \d+ \d+\n|log \d+\n)?")
 
 def assert_no_file_is_torn(lab: Lab) -> None:
     """Each file of ours is whole: the old one or the new one, or there is none."""
-    for path in (lab.state / "journal.json", lab.state / "gateway" / "live.json"):
+    gateway = lab.state / "gateway"
+    for path in (lab.state / "journal.json", gateway / "live.json", gateway / "status.json"):
         if path.exists():
             assert isinstance(json.loads(path.read_text()), dict), path
     for path in (lab.root / "run").glob("*.pid"):
@@ -32,7 +33,7 @@ def assert_no_file_is_torn(lab: Lab) -> None:
         assert SLOT_NOTE.fullmatch(path.read_text()), path
     if lab.lock.exists():
         read_lock(lab.lock.name, lab.lock.read_bytes())
-    current = lab.state / "gateway" / "current"
+    current = gateway / "current"
     if current.is_symlink():
         config = (current / "nginx.conf").read_text()
         assert config.count("{") == config.count("}") > 0

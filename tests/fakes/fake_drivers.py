@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from fake_records import FakeRecords
 from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
 
 from reconciler.core.desired import Gateway, Model, Source
@@ -307,6 +308,7 @@ class FakeWorld:
     ports: FakePorts = field(default_factory=FakePorts)
     engines: FakeEngines = field(default_factory=FakeEngines)
     state: FakeState = field(default_factory=FakeState)
+    records: FakeRecords = field(default_factory=FakeRecords)
     machine: FakeMachine = field(default_factory=FakeMachine)
     gpus: FakeGpus = field(default_factory=FakeGpus)
     templates: Mapping[str, str] = field(default_factory=dict)
@@ -329,6 +331,7 @@ class FakeWorld:
             ports=self.ports,
             engines=self.engines,
             state=self.state,
+            records=self.records,
             clock=self.clock,
             machine=self.machine,
             gpus=self.gpus,

@@ -1,0 +1,27 @@
+"""What the layers above may ask of a run's records: the seam beside those of `drivers.base`.
+
+In: values of the core. Out: the same. They are for people to read: no decision hangs on them, so
+whoever writes them goes on where they cannot be written.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from reconciler.core.pending import Status
+
+
+class Records(Protocol):
+    """What the runs of one root leave to be read."""
+
+    def status(self) -> Status:
+        """What was pending when the last run ended."""
+        ...
+
+    def publish(self, status: Status) -> None:
+        """Let that be what is pending.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        ...

@@ -1,0 +1,101 @@
+"""Recording: what a run does and leaves undone, written down for people while it is carried out.
+
+In: the plan, and the executor's events. Out: the records of `drivers.records`. It hears everything
+and decides nothing; a record that cannot be written changes no outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from reconciler.core.pending import Noted, Status, merged, pending_of
+from reconciler.core.plan import Action, Change, Plan
+from reconciler.core.words import ModelName
+from reconciler.drivers.base import Drivers
+from reconciler.execute import Outcome, Progress, Report, StepResult
+
+ON_ITS_WAY = "files are on their way"
+NOT_REACHED = "the run ended before it"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which run it is."""
+
+    verb: str
+    file: str
+    """The desired file, as people know it."""
+    models: frozenset[ModelName] | None = None
+    """What alone it looks at; None: all of the file."""
+
+
+class Recording:
+    """One run, as far as it is known."""
+
+    def __init__(self, about: About, drivers: Drivers) -> None:
+        self._about, self._drivers = about, drivers
+        self._changes: dict[str, Change] = {}
+        self._blocked: dict[str, str] = {}
+        self._open: dict[int, str] = {}
+        """The addresses of the steps that have not ended."""
+        self._failed: dict[str, str] = {}
+        self._did = False
+        self._said: tuple[Noted, ...] | None = None
+        """What this run said last of its own changes."""
+        self._published: Status | None = None
+        """What the records said after it; another run may have had its own word since."""
+
+    def begin(self, plan: Plan) -> None:
+        """This is to be carried out; the caller holds the run lock."""
+        self._changes |= {one.address: one for one in plan.changes}
+        self._blocked = {one.address: one.blocked for one in plan.blocked}
+        self._open = {one.number: one.address for one in plan.steps}
+        self._did = self._did or not plan.is_noop
+        if plan.is_noop:
+            self.settle()
+
+    def hears(self, report: Report) -> Report:
+        """The same report, of which the records hear too."""
+
+        def both(event: Progress | StepResult) -> None:
+            self._hear(event)
+            report(event)
+
+        return both
+
+    def _hear(self, event: Progress | StepResult) -> None:
+        if isinstance(event, StepResult):
+            self._open.pop(event.step.number, None)
+            if event.outcome is not Outcome.DONE:
+                # The first one is the cause: others of the same resource needed it.
+                self._failed.setdefault(event.step.address, event.reason)
+
+    def settle(self) -> None:
+        """Nothing but files is still on its way; the caller holds the run lock."""
+        self._publish(self._status(ON_ITS_WAY))
+
+    def end(self) -> None:
+        """All is said. The run lock may be another's by now, who then knows better."""
+        status = self._status(NOT_REACHED)
+        if status.pending != self._said and self._drivers.records.status() == self._published:
+            self._publish(status)
+
+    def _status(self, why: str) -> Status:
+        left = {**dict.fromkeys(self._open.values(), why), **self._blocked, **self._failed}
+        changes = [
+            one for one in self._changes.values() if one.action is not Action.NO_OP or one.blocked
+        ]
+        now = self._drivers.clock.now()
+        return Status(now, self._about.file, pending_of(changes, left))
+
+    def _publish(self, status: Status) -> None:
+        records, self._said = self._drivers.records, status.pending
+        old = records.status()
+        if self._about.models is not None:
+            status = merged(old, status, self._changes.values(), self._about.models)
+        is_news = old.pending != status.pending or (old.at is not None and old.file != status.file)
+        if self._did or is_news:
+            with contextlib.suppress(OSError):
+                records.publish(status)
+                self._published = status

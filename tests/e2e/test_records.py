@@ -1,0 +1,57 @@
+"""What runs leave for people: /api/status, as it is after each kind of end."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from e2e.lab import Lab
+
+DIES = {"args": {"fake-exit-loading": 3}}
+
+
+def told(lab: Lab) -> Any:
+    answer = lab.ask("/api/status")
+    assert answer.status == 200
+    return answer.json
+
+
+def pending(lab: Lab) -> dict[str, tuple[str, str]]:
+    """What is pending of instances: action and reason."""
+    found = [one for one in told(lab)["pending"] if one["type"] == "instance"]
+    return {one["name"]: (one["action"], one["reason"]) for one in found}
+
+
+def test_what_failed_is_pending_until_it_is_mended(fakes: Lab) -> None:
+    (fakes.root / "empty.gguf").touch()
+    empty: dict[str, Any] = {"source": {"path": "empty.gguf"}}
+    fakes.write({"fine": {}, "dies": DIES, "empty": empty})
+    fakes.apply(code=3)
+    found = pending(fakes)
+    assert set(found) == {"dies", "empty"}
+    assert (found["dies"][0], found["empty"][0]) == ("create", "blocked")
+    assert "died" in found["dies"][1]
+    assert "is empty" in found["empty"][1]
+    assert told(fakes)["file"] == "desired/x.yaml"
+    # A run about one model leaves what is known of the others.
+    fakes.run("restart", "fine")
+    assert set(pending(fakes)) == {"dies", "empty"}
+    fakes.write({"fine": {}})
+    fakes.apply()
+    assert told(fakes)["pending"] == []
+    written = (fakes.state / "gateway" / "status.json").stat()
+    fakes.apply()
+    assert (fakes.state / "gateway" / "status.json").stat() == written
+
+
+def test_what_an_interrupted_run_left_is_pending(fakes: Lab) -> None:
+    fakes.write({"quick": {}})
+    fakes.apply()
+    fakes.write({"quick": {}, "slow": {"args": {"fake-load-seconds": 3}}})
+    child = fakes.begin_apply()
+    fakes.wait_for("slow")
+    child.send_signal(signal.SIGINT)
+    assert fakes.end(child).code == 130
+    assert "interrupted" in pending(fakes)["slow"][1]
+    fakes.apply()
+    assert pending(fakes) == {}

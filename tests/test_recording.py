@@ -1,0 +1,169 @@
+"""What a run writes down of itself while it is carried out."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+from fake_drivers import FakeWorld
+from launches import make_launch, start_step, step
+
+from reconciler.core.pending import Noted, Status
+from reconciler.core.plan import Action, Change, Plan, ResourceType, Step, WritePins
+from reconciler.core.words import ModelName
+from reconciler.execute import Outcome, Progress, StepResult
+from reconciler.recording import NOT_REACHED, ON_ITS_WAY, About, Recording
+
+FILE = "desired/x.yaml"
+A, B = (start_step(number, make_launch(name)) for number, name in ((1, "a"), (2, "b")))
+
+
+def change(name: str, action: Action = Action.CREATE, *obstacles: str) -> Change:
+    kind = ResourceType.INSTANCE
+    return Change(f"instance.{name}", kind, name, action, "absent", obstacles=obstacles)
+
+
+def plan(*changes: Change, steps: tuple[Step, ...] = ()) -> Plan:
+    return Plan(FILE, changes, steps)
+
+
+BOTH = plan(change("a"), change("b"), steps=(A, B))
+NOTHING = plan(change("a", Action.NO_OP))
+
+
+def left(name: str, reason: str, action: str = "create") -> Noted:
+    return Noted(ResourceType.INSTANCE, name, action, reason)
+
+
+class Run(Recording):
+    """A recording that is told of steps by hand."""
+
+    def __init__(self, world: FakeWorld, models: frozenset[ModelName] | None = None) -> None:
+        super().__init__(About("apply", FILE, models), world.drivers)
+        self.told: list[Progress | StepResult] = []
+        self.tell = self.hears(self.told.append)
+
+    def ends(self, one: Step, outcome: Outcome = Outcome.DONE, reason: str = "") -> None:
+        self.tell(StepResult(one, outcome, reason))
+
+
+@pytest.fixture
+def world() -> FakeWorld:
+    return FakeWorld()
+
+
+def pending(world: FakeWorld) -> tuple[Noted, ...]:
+    return world.records.status().pending
+
+
+def test_a_run_that_did_all_leaves_nothing_pending(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(BOTH)
+    run.tell(Progress(A, "starting", 0.0))
+    run.ends(A)
+    run.ends(B)
+    run.settle()
+    run.end()
+    assert world.records.published == [Status(world.clock.now(), FILE)]
+    assert len(run.told) == 3
+
+
+def test_what_failed_is_pending_with_its_first_cause(world: FakeWorld) -> None:
+    run = Run(world)
+    later = replace(A, number=3)
+    run.begin(replace(BOTH, steps=(A, B, later)))
+    run.ends(A, Outcome.FAILED, "it died")
+    run.ends(B)
+    run.ends(later, Outcome.SKIPPED, "needs #1")
+    run.settle()
+    assert pending(world) == (left("a", "it died"),)
+
+
+def test_what_is_blocked_is_pending(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(plan(change("a"), change("b", Action.NO_OP, "no engine"), steps=(A,)))
+    run.ends(A)
+    run.settle()
+    assert pending(world) == (left("b", "no engine", "blocked"),)
+
+
+def test_what_waits_for_files_is_pending_until_they_are_here(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(BOTH)
+    run.ends(A)
+    run.settle()
+    assert pending(world) == (left("b", ON_ITS_WAY),)
+    run.begin(plan(change("a", Action.NO_OP), change("b"), steps=(B,)))
+    run.ends(B)
+    run.settle()
+    run.end()
+    assert pending(world) == ()
+    assert len(world.records.published) == 2
+
+
+def test_what_nobody_got_to_is_pending(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(BOTH)
+    run.ends(A)
+    run.settle()
+    run.end()
+    assert pending(world) == (left("b", NOT_REACHED),)
+
+
+def test_the_word_of_a_later_run_stays(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(BOTH)
+    run.settle()
+    later = Status(1, FILE, (left("c", "by another run"),))
+    world.records.publish(later)
+    run.ends(A)
+    run.end()
+    assert world.records.status() == later
+
+
+def test_a_plan_without_steps_writes_only_news(world: FakeWorld) -> None:
+    Run(world).begin(NOTHING)
+    assert world.records.published == []
+    stuck = plan(change("a", Action.NO_OP, "no engine"))
+    for _ in range(2):
+        Run(world).begin(stuck)
+    assert len(world.records.published) == 1
+    Run(world).begin(NOTHING)
+    assert pending(world) == ()
+    other = Run(world)
+    other.begin(NOTHING)
+    assert len(world.records.published) == 2
+    world.records.published.append(Status(1, "desired/other.yaml"))
+    Run(world).begin(NOTHING)
+    assert world.records.status().file == FILE
+
+
+def test_a_run_about_one_model_keeps_what_is_pending_of_others(world: FakeWorld) -> None:
+    world.records.publish(Status(1, FILE, (left("a", "old"), left("b", "old"))))
+    run = Run(world, frozenset({ModelName("a")}))
+    run.begin(plan(change("a"), steps=(A,)))
+    run.ends(A)
+    run.settle()
+    run.end()
+    assert pending(world) == (left("b", "old"),)
+    assert len(world.records.published) == 2
+
+
+def test_a_full_disk_costs_the_record_only(world: FakeWorld) -> None:
+    world.records.fault = OSError(errno.ENOSPC, "No space left on device")
+    run = Run(world)
+    run.begin(BOTH)
+    run.ends(A)
+    run.settle()
+    run.end()
+    assert world.records.published == []
+
+
+def test_steps_without_a_change_of_their_own_are_not_told(world: FakeWorld) -> None:
+    run = Run(world)
+    odd = step(9, WritePins(()))
+    run.begin(plan(steps=(odd,)))
+    run.ends(odd, Outcome.FAILED, "no")
+    run.settle()
+    assert pending(world) == ()
