@@ -24,7 +24,7 @@ SOURCES = [*PROGRAM, *python("benchmarks")]
 TESTS = python("tests")
 OTHERS = [*python("examples"), *python("docs")]
 ALL = [*SOURCES, *TESTS, *OTHERS]
-TEMPLATES = sorted((ROOT / "templates").iterdir())
+TEMPLATES = sorted(path for path in (ROOT / "templates").rglob("*") if path.is_file())
 SCRIPTS = [ROOT / "Makefile", *sorted((ROOT / ".ci").iterdir())]
 
 LONGEST_FILE, MEDIAN_FILE = 400, 150

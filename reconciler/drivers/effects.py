@@ -69,13 +69,28 @@ def write_atomic(path: str | Path, text: str, mode: int = 0o600) -> None:
     """Replace a file's content whole or not at all, durably: temp file, fsync, rename, fsync."""
     target = Path(path)
     with _effect("write", target), _beside(target) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durably(temporary, text, mode)
         temporary.replace(target)
         _sync_folder(target.parent)
+
+
+def write_folder(path: str | Path, files: Mapping[str, str]) -> None:
+    """Make a folder that is not there yet, whole or not at all, durably; names may have folders."""
+    target = Path(path)
+    with _effect("write", target), _beside(target) as temporary:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(mode=0o700)
+        try:
+            for name, text in files.items():
+                file = temporary / name
+                file.parent.mkdir(mode=0o700, exist_ok=True)
+                _write_durably(file, text, 0o600)
+            for folder in {(temporary / name).parent for name in files} | {temporary}:
+                _sync_folder(folder)
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def overwrite(path: str | Path, text: str) -> None:
@@ -222,9 +237,13 @@ def copy_program(path: str | Path, target: Path) -> Path:
 
 def sweep(folder: str | Path, pattern: str = "**/.*.tmp") -> None:
     """Remove what writers that were killed left half-written, here and below."""
-    for path in Path(folder).glob(pattern):
+    for path in list(Path(folder).glob(pattern)):
         writer = _TEMPORARY.fullmatch(path.name)
-        if writer and not Path("/proc", writer[1]).exists():
+        if not writer or Path("/proc", writer[1]).exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
             unlink(path)
 
 
@@ -323,6 +342,14 @@ def _beside(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _write_durably(path: Path, text: str, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -105,7 +105,7 @@ class NginxGateway:
         Raises:
             GatewayError: nginx rejected the configuration or did not take it.
         """
-        for folder in ("", "logs", "temp", effect.rendered.generation):
+        for folder in ("", "logs", "temp"):
             effects.make_folder(self._folder / folder)
         effects.make_folder(self._site.sockets)
         if effect.nginx and not os.access(effect.nginx[0], os.X_OK):
@@ -165,8 +165,13 @@ class NginxGateway:
 
     def _write(self, rendered: RenderedGateway) -> None:
         folder = self._folder / rendered.generation
+        if not folder.is_dir():
+            effects.write_folder(folder, rendered.files)
+        # What is there is right by its name, unless somebody else wrote into it.
         for name, text in sorted(rendered.files.items()):
-            effects.write_atomic(folder / name, text)
+            if _tail(folder / name, limit=len(text.encode()) + 1) != text:
+                effects.make_folder((folder / name).parent)
+                effects.write_atomic(folder / name, text)
 
     def _check(self, effect: ApplyGateway, cancel: Cancel) -> None:
         """Let nginx test the candidate; the generation that runs is not touched by it."""

@@ -12,6 +12,22 @@ from pathlib import Path
 import reconciler
 from reconciler.errors import GatewayError
 
+PAGE = (
+    "index.html.j2",
+    "page.css",
+    "icon.svg",
+    "main.js",
+    "api.js",
+    "cards.js",
+    "chat.js",
+    "commands.js",
+    "dom.js",
+    "history.js",
+    "plan.js",
+    "plots.js",
+    "samples.js",
+)
+"""The status page's files: the gateway serves them as they are, without a build step."""
 NAMES = (
     "nginx.conf.j2",
     "_keys.conf.j2",
@@ -24,7 +40,8 @@ NAMES = (
     "scrape.js",
     "models.js.j2",
     "records.js",
-    "index.html",
+    "_page.conf.j2",
+    *(f"page/{name}" for name in PAGE),
 )
 
 

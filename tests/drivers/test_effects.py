@@ -60,6 +60,7 @@ def setup(folder: Path) -> None:
 EFFECTS: dict[str, Callable[[Path], object]] = {
     "mkdir {}/new": lambda folder: effects.make_folder(folder / "new"),
     "write {}/file": lambda folder: effects.write_atomic(folder / "file", "new"),
+    "write {}/new": lambda folder: effects.write_folder(folder / "new", {"a/b": "c"}),
     "note {}/file": lambda folder: effects.overwrite(folder / "file", "new"),
     "link {}/link": lambda folder: effects.swap_link(folder / "link", "new"),
     "create {}/new": lambda folder: os.close(effects.open_partial(folder / "new")),
@@ -222,6 +223,28 @@ def test_a_write_is_private_unless_said_otherwise(tmp_path: Path) -> None:
         effects.write_atomic(tmp_path / "file", "\u00fc", mode)
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
     assert (tmp_path / "file").read_bytes() == "\u00fc".encode()
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from reconciler.drivers import effects;"
+        "os.replace = os.rename = lambda *_, **__: os.kill(os.getpid(), 9);"
+        "effects.write_folder(sys.argv[1], {'a': 'b', 'c/d': 'e'})"
+    )
+    new = tmp_path / "new"
+    ended = subprocess.run([sys.executable, "-c", code, str(new)], check=False)
+    assert ended.returncode == -9
+    assert not new.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    effects.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    effects.write_folder(new, {"a": "b", "c/d": "e"})
+    found = [one for one in picture(tmp_path) if stat.S_ISREG(one[1])]
+    assert [(name, stat.S_IMODE(mode), text) for name, mode, text in found] == [
+        ("a", 0o600, "b"),
+        ("d", 0o600, "e"),
+    ]
+    assert stat.S_IMODE(new.stat().st_mode) == stat.S_IMODE((new / "c").stat().st_mode) == 0o700
 
 
 def test_a_note_keeps_the_lock_on_its_file(tmp_path: Path) -> None:

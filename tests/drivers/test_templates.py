@@ -15,20 +15,22 @@ def test_the_shipped_templates_are_all_there(tmp_path: Path) -> None:
     templates = load_templates(tmp_path)
     assert set(templates) == set(NAMES)
     assert all(templates.values())
+    files = {path for path in shipped_folder().rglob("*") if path.is_file()}
+    assert {str(path.relative_to(shipped_folder())) for path in files} == set(NAMES)
 
 
 def test_a_roots_own_template_wins_file_by_file(tmp_path: Path) -> None:
     shipped = load_templates(tmp_path)
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "index.html").write_text("mine")
+    (tmp_path / "templates" / "page").mkdir(parents=True)
+    (tmp_path / "templates" / "page" / "page.css").write_text("mine")
     (tmp_path / "templates" / "litellm.yaml.j2").write_text("not the gateway's")
-    assert load_templates(tmp_path) == {**shipped, "index.html": "mine"}
+    assert load_templates(tmp_path) == {**shipped, "page/page.css": "mine"}
 
 
 def test_an_unreadable_template_is_an_error_of_the_gateway(tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "index.html").write_bytes(b"\xff\xfe")
-    with pytest.raises(GatewayError, match=r"index\.html cannot be read"):
+    (tmp_path / "templates" / "live.js").write_bytes(b"\xff\xfe")
+    with pytest.raises(GatewayError, match=r"live\.js cannot be read"):
         load_templates(tmp_path)
 
 

@@ -1,0 +1,134 @@
+// One card a model: its phase and why, what it is, what it does, how to call it.
+// In: an entry of /api/models, samples of it. Out: an element that is changed in place.
+import {lookIfThere} from './api.js';
+import {commands} from './commands.js';
+import {make, moment, say, sayWhereThere, since, size} from './dom.js';
+import {Plot} from './plots.js';
+
+let cards = 0;
+
+class Facts {
+  constructor() {
+    this.element = make('dl');
+    this.values = new Map();
+  }
+
+  show(name, text, title) {
+    if (!this.values.has(name)) {
+      const value = make('dd');
+      this.values.set(name, value);
+      this.element.append(make('div', {hidden: ''}, make('dt', {}, name), value));
+    }
+    const value = this.values.get(name);
+    sayWhereThere(value, text);
+    value.parentNode.hidden = !text;
+    if (title && value.title !== title) value.title = title;
+  }
+}
+
+// Buttons of which at most one is pressed, and the part that belongs to it.
+class Parts {
+  constructor(card, row) {
+    this.card = card;
+    this.row = row;
+    this.opened = '';
+    this.parts = new Map();
+  }
+
+  add(name, content, {open = () => {}, close = () => {}} = {}) {
+    const id = `${this.card.id}-${this.parts.size}`;
+    const button = make('button', {type: 'button', 'aria-expanded': 'false', 'aria-controls': id}, name);
+    const part = make('div', {id, class: 'part', hidden: ''}, content);
+    button.addEventListener('click', () => this.toggle(this.opened === name ? '' : name));
+    this.parts.set(name, {button, part, open, close});
+    this.row.append(button);
+    this.card.append(part);
+  }
+
+  toggle(name) {
+    for (const [own, {button, part, open, close}] of this.parts) {
+      const shall = own === name;
+      if (shall === !part.hidden) continue;
+      part.hidden = !shall;
+      button.setAttribute('aria-expanded', String(shall));
+      (shall ? open : close)();
+    }
+    this.opened = name;
+    this.card.classList.toggle('opened', name !== '');
+  }
+}
+
+export class Card {
+  constructor(model, tryIt) {
+    this.model = model;
+    this.props = null;
+    cards += 1;
+    const title = `model-${cards}`;
+    this.phase = make('span', {class: 'phase'});
+    this.aliases = make('p', {class: 'aliases'});
+    this.reason = make('p', {class: 'reason'});
+    this.facts = new Facts();
+    this.tokens = new Plot('tokens/s');
+    this.requests = new Plot('requests/min');
+    this.row = make('div', {class: 'row'});
+    this.ask = make('button', {type: 'button'}, 'Try it');
+    this.ask.addEventListener('click', () => tryIt(model.name));
+    this.row.append(this.ask);
+    this.element = make('li', {class: 'card box', id: `card-${cards}`, 'aria-labelledby': title},
+      make('div', {class: 'top'}, make('h2', {id: title}, model.name), this.phase),
+      this.aliases, this.reason, this.facts.element,
+      make('div', {class: 'plots'}, this.tokens.element, this.requests.element), this.row);
+    const parts = new Parts(this.element, this.row);
+    this.calls = make('div', {class: 'commands'});
+    parts.add('Call it', this.calls, {open: () => this.showCommands()});
+    this.element.card = this;
+  }
+
+  async showCommands() {
+    this.calls.replaceChildren(...commands(this.model, 0));
+    if (this.model.phase !== 'ready') return;
+    try {
+      const reply = await lookIfThere(`/api/${this.model.name}/props`);
+      this.props = reply && await reply.json();
+    } catch {
+      return;
+    }
+    if (!this.props) return;
+    const context = this.props.default_generation_settings?.n_ctx;
+    if (typeof context === 'number') this.calls.replaceChildren(...commands(this.model, context));
+  }
+
+  show(model, samples) {
+    this.model = model;
+    const {name, phase} = model;
+    say(this.phase, phase);
+    this.phase.className = `phase ${/^[a-z]+$/.test(phase) ? phase : ''}`;
+    sayWhereThere(this.aliases, model.aliases.length ? `also ${model.aliases.join(', ')}` : '');
+    sayWhereThere(this.reason, model.reason);
+    this.reason.classList.toggle('calm', phase === 'suspended');
+    this.ask.disabled = phase !== 'ready';
+    this.showFacts(model, samples.standing(name));
+    this.tokens.show(samples.series(name, 'tokens'));
+    this.requests.show(samples.series(name, 'requests'));
+  }
+
+  showFacts(model, now) {
+    const facts = this.facts;
+    facts.show('quant', model.quant);
+    facts.show('size', size(model.size_bytes));
+    facts.show('memory', size(now.memory));
+    facts.show('port', model.port ? String(model.port) : '');
+    facts.show('up', since(model.since), model.since ? `since ${moment(model.since)}` : '');
+    facts.show('restarts', model.restarts ? String(model.restarts) : '');
+    facts.show('ready', model.replicas > 1 ? `${model.ready} of ${model.replicas} replicas` : '');
+    facts.show('slots', this.slots(model, now));
+    facts.show('address', model.phase === 'absent' ? '' : model.url);
+  }
+
+  slots(model, now) {
+    if (now.busy === undefined) return '';
+    const each = this.props && this.props.total_slots;
+    const busy = each ? `${now.busy} of ${each * (model.ready || 1)} busy` : `${now.busy} busy`;
+    return now.waiting ? `${busy}, ${now.waiting} waiting` : busy;
+  }
+}

@@ -1,0 +1,128 @@
+// The page's loop: asks the gateway what runs, and lets each part show its share.
+// In: /api/models, /metrics, /api/status, /api/history. Out: the page. It changes nothing on the machine.
+import {hasKey, Locked, look, lookIfThere, setKey} from './api.js';
+import {Card} from './cards.js';
+import {endChat, showChat, startChat, tryModel} from './chat.js';
+import {byId, keep, number, say} from './dom.js';
+import {showHistory} from './history.js';
+import {showPlan} from './plan.js';
+import {Samples} from './samples.js';
+
+const EVERY_MS = 2000;
+// What is asked besides, at most so often; where it is not there, much less so.
+const ABSENT_MS = 60000;
+const BESIDES = [
+  {path: '/metrics', every: 5000, show: async reply => samples.add(reply ? await reply.text() : '', Date.now() / 1000)},
+  {path: '/api/status', every: 4000, show: async reply => showPlan(reply && await reply.json())},
+  {path: '/api/history', every: 10000, show: async reply => showHistory(reply && await reply.json())},
+];
+
+let samples = new Samples();
+let turn = 0;
+let timer = 0;
+let isAsking = false;
+
+function cardsOf(models) {
+  const rows = keep(byId('models'), models, model => model.name, model => new Card(model, tryModel).element);
+  return rows.map(row => row.card);
+}
+
+function show({models, generation}) {
+  byId('lost').hidden = byId('locked').hidden = true;
+  byId('plain')?.remove();
+  document.body.classList.remove('stale');
+  const wanted = models.filter(model => model.phase !== 'absent').length;
+  const ready = models.filter(model => model.phase === 'ready').length;
+  const speeds = models.map(({name}) => samples.series(name, 'tokens')).filter(points => points.length);
+  const speed = speeds.reduce((sum, points) => sum + points[points.length - 1][1], 0);
+  say(byId('summary'), models.length ? `${ready} of ${wanted} ready` : '');
+  // By itself: what is said aloud each time may not change with every look.
+  say(byId('speed'), speeds.length ? `${number(speed)} tokens/s` : '');
+  document.title = models.length ? `${ready}/${wanted} Models` : 'Models';
+  byId('empty').hidden = models.length > 0;
+  byId('about').hidden = false;
+  say(byId('base'), `${location.origin}/v1`);
+  say(byId('generation'), generation);
+  cardsOf(models).forEach((card, place) => card.show(models[place], samples));
+  showChat(models);
+}
+
+function locked() {
+  byId('lost').hidden = byId('empty').hidden = byId('about').hidden = true;
+  byId('locked').hidden = false;
+  byId('refused').hidden = !hasKey();
+  say(byId('summary'), '');
+  say(byId('speed'), '');
+  document.title = 'Models';
+  cardsOf([]);
+  endChat();
+  showPlan(null);
+  showHistory(null);
+  samples = new Samples();
+  setKey('');
+  byId('key').focus();
+}
+
+function lost(error) {
+  say(byId('why'), error.name === 'TimeoutError' ? 'It is too slow.' : '');
+  byId('lost').hidden = false;
+  say(byId('summary'), 'unreachable');
+  say(byId('speed'), '');
+  document.body.classList.add('stale');
+}
+
+// What fails here fails there too, and is told there; what is not there is not shown.
+async function askBesides(mine) {
+  const now = Date.now();
+  const due = BESIDES.filter(one => now >= (one.next || 0));
+  await Promise.all(due.map(async one => {
+    one.next = now + one.every;
+    try {
+      const reply = await lookIfThere(one.path);
+      if (!reply) one.next = now + ABSENT_MS;
+      if (mine === turn) await one.show(reply);
+    } catch (error) {
+      one.next = now + one.every;
+    }
+  }));
+}
+
+async function askAll(mine) {
+  const reply = await look('/api/models');
+  const state = await reply.json();
+  await askBesides(mine);
+  if (mine === turn) show(state);
+}
+
+// Again and again, until there is no use in it: without a key, or once a newer turn goes on.
+async function refresh(mine) {
+  clearTimeout(timer);
+  if (document.hidden || isAsking) return;
+  isAsking = true;
+  let isLocked = false;
+  try {
+    await askAll(mine);
+  } catch (error) {
+    isLocked = error instanceof Locked;
+    if (mine === turn && !isLocked) lost(error);
+  }
+  isAsking = false;
+  if (mine !== turn) refresh(turn);
+  else if (isLocked) locked();
+  else timer = setTimeout(() => refresh(mine), EVERY_MS);
+}
+
+byId('unlock').addEventListener('submit', event => {
+  event.preventDefault();
+  setKey(byId('key').value.trim());
+  byId('key').value = '';
+  turn += 1;
+  BESIDES.forEach(one => { one.next = 0; });
+  refresh(turn);
+});
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && byId('locked').hidden) refresh(turn);
+});
+startChat();
+say(byId('summary'), 'Asking the gateway…');
+refresh(turn);
