@@ -39,20 +39,27 @@ PLACEHOLDER = "@GENERATION@"
 """Stands for the generation while it is not known yet: it is a hash over the text around it."""
 ROUTED_PATHS = (
     "apply-template",
+    "audio/transcriptions",
     "chat/completions",
+    "chat/completions/input_tokens",
     "completion",
     "completions",
     "detokenize",
     "embedding",
     "embeddings",
     "infill",
+    "lora-adapters",
     "messages",
+    "props",
     "rerank",
     "reranking",
     "responses",
+    "responses/input_tokens",
+    "slots(?:/[0-9]+)?",
     "tokenize",
 )
-"""llama-server's own paths outside /v1 that carry a `model` in their body."""
+"""llama-server's own paths outside /v1, as regular expressions; the model is named in the body or
+by `?model=`."""
 ROUTED_BODY_MEGABYTES = 64
 """Largest body whose `model` is looked for; /api/MODEL/ and the models' ports take any size."""
 

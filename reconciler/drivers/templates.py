@@ -31,7 +31,9 @@ PAGE = (
 NAMES = (
     "nginx.conf.j2",
     "_keys.conf.j2",
+    "_streams.conf.j2",
     "router.js",
+    "streams.js",
     "access.js",
     "answers.js",
     "bodies.js",

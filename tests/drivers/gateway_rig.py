@@ -99,6 +99,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self._body()
         headers = {name.lower(): value for name, value in self.headers.items()}
+        if path == "/v1/streams/lookup":
+            ids = json.loads(body)["conversation_ids"]
+            known = self.server.streams
+            self._reply(200, [one for one in known if one["conversation_id"] in ids])
+            return
         self.server.seen.append(Seen(self.command, self.path, headers, body))
         if path.endswith("/stream"):
             self._stream()
@@ -148,6 +153,8 @@ class Backend(ThreadingMixIn, UnixStreamServer):
         """What it answers on /metrics; None: what it answers on any path."""
         self.scrapes: list[str] = []
         """The headers of all questions to /metrics."""
+        self.streams: list[dict[str, object]] = []
+        """What it says of conversations at /v1/streams/lookup."""
         self.go_on = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -346,6 +353,7 @@ def forget_requests(world: Rig) -> None:
     for backend in world.backends.values():
         backend.seen.clear()
         backend.go_on.clear()
+        backend.streams.clear()
 
 
 def only(world: Rig, name: str) -> Backend:

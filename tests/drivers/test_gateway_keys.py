@@ -262,9 +262,9 @@ def test_no_server_ever_sees_a_key(world: Rig, headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("way", ["body", "api", "port"])
 def test_a_stream_arrives_as_it_is_made(world: Rig, way: str) -> None:
     path, port = {
-        "body": ("/v1/stream", None),
-        "api": ("/api/alpha/v1/stream", None),
-        "port": ("/v1/stream", world.ports["alpha"]),
+        "body": ("/v1/x/stream", None),
+        "api": ("/api/alpha/v1/x/stream", None),
+        "port": ("/v1/x/stream", world.ports["alpha"]),
     }[way]
     connection, reply = world.stream(
         "POST", path, {"model": "alpha"}, port=port, headers=bearer(BOB)

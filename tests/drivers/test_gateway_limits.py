@@ -102,7 +102,7 @@ def test_after_its_pause_a_request_is_let_through(world: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), [("single", "/v1/stream"), ("pair", "/api/alpha/stream")]
+    ("name", "path"), [("single", "/v1/x/stream"), ("pair", "/api/alpha/stream")]
 )
 def test_requests_at_once_are_counted_until_their_streams_end(
     world: Rig, name: str, path: str

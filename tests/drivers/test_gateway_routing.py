@@ -59,7 +59,10 @@ def test_a_model_that_is_not_wanted_running_is_503_and_says_so(
         "/completion",
         "/completions",
         "/apply-template",
+        "/audio/transcriptions",
         "/chat/completions",
+        "/chat/completions/input_tokens",
+        "/responses/input_tokens",
         "/responses",
         "/messages",
     ],
@@ -67,6 +70,17 @@ def test_a_model_that_is_not_wanted_running_is_503_and_says_so(
 def test_all_of_llama_servers_paths_are_routed(world: Rig, path: str) -> None:
     assert world.ask("POST", path, {"model": "beta"}).json["backend"] == "beta.a"
     assert only(world, "beta.a").seen[0].path == path
+
+
+@pytest.mark.parametrize("path", ["/props", "/slots", "/lora-adapters", "/v1/health"])
+def test_what_names_its_model_in_the_query_is_routed_too(world: Rig, path: str) -> None:
+    assert world.ask("GET", f"{path}?model=beta").json["backend"] == "beta.a"
+    assert world.ask("POST", f"{path}?x&model=beta", [{"id": 0}]).json["backend"] == "beta.a"
+    assert [one.path for one in only(world, "beta.a").seen] == [
+        f"{path}?model=beta",
+        f"{path}?x&model=beta",
+    ]
+    assert world.ask("POST", "/slots/0?action=save&model=beta").json["backend"] == "beta.a"
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -192,9 +206,9 @@ def test_the_models_own_port_passes_everything(world: Rig) -> None:
 @pytest.mark.parametrize("way", ["body", "api", "port"])
 def test_a_stream_arrives_as_it_is_made(world: Rig, way: str) -> None:
     path, port = {
-        "body": ("/v1/stream", None),
-        "api": ("/api/alpha/v1/stream", None),
-        "port": ("/v1/stream", world.ports["alpha"]),
+        "body": ("/v1/x/stream", None),
+        "api": ("/api/alpha/v1/x/stream", None),
+        "port": ("/v1/x/stream", world.ports["alpha"]),
     }[way]
     connection, reply = world.stream("POST", path, {"model": "alpha"}, port=port)
     # The backend waits: what arrives now was buffered by nobody.

@@ -70,7 +70,7 @@ def test_models_are_reached_by_every_way(world: Rig) -> None:
     }
 
 
-@pytest.mark.parametrize("way", ["/v1/stream", "/api/alpha/v1/stream"])
+@pytest.mark.parametrize("way", ["/v1/x/stream", "/api/alpha/v1/x/stream"])
 def test_a_stream_arrives_as_it_is_made(world: Rig, way: str) -> None:
     connection, reply = world.stream("POST", way, {"model": "alpha"})
     assert reply.readline() == b"data: first of alpha.a\n"
