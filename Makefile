@@ -63,7 +63,7 @@ lint: $(STAMP)
 test: lint
 	@rm -f .coverage .coverage.*
 	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
-	  $(BIN)/pytest -n auto | tee .venv/pytest.log
+	  $(BIN)/pytest -n auto --dist worksteal | tee .venv/pytest.log
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 	@$(BIN)/coverage report --include='reconciler/core/*' --fail-under=100 > /dev/null \
@@ -74,7 +74,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks --out docs/benchmarks.md
 
 night: $(STAMP)
-	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(BIN)/pytest -n auto
+	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(BIN)/pytest -n auto --dist worksteal
 
 lock:
 	printf 'hatchling\neditables\n' | $(UV) pip compile pyproject.toml - --extra standalone --group dev \

@@ -95,6 +95,9 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._reply.close()
         self._connection.close()
 

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,48 +266,3 @@ class Lab:
 
 def completion(model: str, tokens: int) -> dict[str, Any]:
     return {"model": model, "prompt": "hello", "max_tokens": tokens, "ignore_eos": True}
-
-
-class Load:
-    """Requests without a pause from several clients; counts answers by their status."""
-
-    def __init__(self, lab: Lab, model: str, clients: int = 4, tokens: int = 2) -> None:
-        self._lab, self._model, self._tokens = lab, model, tokens
-        self._end = threading.Event()
-        self._lock = threading.Lock()
-        self.counts: dict[str, int] = {}
-        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-        self.some_more()
-
-    def some_more(self) -> None:
-        """Wait for further answers."""
-        seen = self.total
-        eventually(lambda: self.total > seen + 20, "requests are answered")
-
-    def stop(self) -> dict[str, int]:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-        return self.counts
-
-    def _ask(self) -> None:
-        while not self._end.is_set():
-            try:
-                answer = self._lab.complete(self._model, self._tokens)
-                said = str(answer.status) if answer.status == 200 else repr(answer)
-                if answer.status == 200 and not answer.json["choices"]:
-                    said = "200 without an answer"
-            except OSError as error:
-                said = repr(error)
-            with self._lock:
-                self.counts[said] = self.counts.get(said, 0) + 1
-            # The machine is small, and servers have to be started meanwhile.
-            self._end.wait(0.005)

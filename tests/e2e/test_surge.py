@@ -9,7 +9,8 @@ import pytest
 from waiting import eventually
 
 from e2e import machine
-from e2e.lab import Lab, Load
+from e2e.lab import Lab
+from e2e.load import requests
 
 
 def test_no_request_fails(lab: Lab) -> None:
@@ -17,8 +18,9 @@ def test_no_request_fails(lab: Lab) -> None:
     lab.write({"a": {"rollout": "surge"}, "b": {}})
     lab.apply()
     nginx, other = lab.nginx(), lab.pids()["b"]
-    load = Load(lab, "a")
+    load = requests(lab, "a")
     load.start()
+    load.some_more()
     try:
         for temp in (0.1, 0.2):
             before = lab.pids()["a"]
@@ -56,8 +58,9 @@ def test_new_version_that_dies(fakes: Lab) -> None:
     fakes.write({"a": {"rollout": "surge"}})
     fakes.apply()
     pids = fakes.pids()
-    load = Load(fakes, "a", clients=2)
+    load = requests(fakes, "a", clients=2)
     load.start()
+    load.some_more()
     try:
         fakes.write({"a": {"rollout": "surge", "args": {"fake-exit-loading": 1}}})
         done = fakes.apply(code=3)
@@ -137,8 +140,9 @@ def test_surge_that_was_killed(fakes: Lab) -> None:
     fakes.end(child)
     (new,) = set(fakes.servers()["a"]) - {old}
     assert fakes.complete("a").status == 200
-    load = Load(fakes, "a", clients=2)
+    load = requests(fakes, "a", clients=2)
     load.start()
+    load.some_more()
     try:
         fakes.apply()
     finally:
