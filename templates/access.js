@@ -47,18 +47,26 @@ function forbidden(r, model) {
     r.return(403);
 }
 
-// The model, if this request may go to it and it serves; else the refusal is said.
-function admit(r, name, model) {
+// The model, if this request may know of it; else the refusal is said.
+function permit(r, name, model) {
     if (!model) {
         unknown(r, name);
     } else if (!mayUse(r, model)) {
         forbidden(r, model);
-    } else if (!model.instances.length) {
-        notServed(r, model);
     } else {
         return model;
     }
     return null;
 }
 
-export default {keyDigest, mayUse, isUnlimited, visible, usable, admit};
+// The same, and it serves.
+function admit(r, name, model) {
+    const known = permit(r, name, model);
+    if (known && !known.instances.length) {
+        notServed(r, known);
+        return null;
+    }
+    return known;
+}
+
+export default {keyDigest, mayUse, isUnlimited, visible, usable, permit, admit};

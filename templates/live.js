@@ -100,9 +100,8 @@ async function table(r) {
         const noted = model.instances.map(each => now.notes[each.name]).filter(bodies.isObject);
         const first = noted.length ? noted[0] : {};
         const restarts = noted.map(each => each.restarts).filter(each => typeof each === 'number');
-        const phase = model.instances.length
-            ? model.instances.map(each => now.phases[each.name]).reduce(better)
-            : 'absent';
+        const phases = model.instances.map(each => now.phases[each.name]);
+        const phase = phases.length ? phases.reduce(better) : 'absent';
         return {
             name: model.name,
             aliases: model.aliases,
@@ -114,6 +113,8 @@ async function table(r) {
             since: orNull(first.since),
             restarts: restarts.length ? restarts.reduce((sum, each) => sum + each) : null,
             reason: orNull(first.reason),
+            replicas: phases.length,
+            ready: phases.filter(each => each === 'ready').length,
             url: `${base}/api/${model.name}/v1`,
         };
     });

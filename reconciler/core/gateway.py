@@ -197,6 +197,7 @@ def _router(view: GatewayView) -> dict[str, object]:
             "quant": model.quant,
             "port": model.port,
             "state": model.state.value,
+            "logs": model.logs,
             "instances": [
                 {
                     "name": instance.name,

@@ -42,6 +42,8 @@ class GatewayModel:
     quant: str | None
     state: ModelState
     instances: tuple[RoutedInstance, ...]
+    logs: tuple[str, ...] = ()
+    """Where its servers write to, by replica; of one that does not run there may be an old one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,9 @@ def gateway_view(
                 quant=model.quant,
                 state=model.state,
                 instances=tuple(instances),
+                logs=tuple(
+                    map(site.log_file, instance_names(name, model) or (InstanceName(name),))
+                ),
             )
         )
     return GatewayView(

@@ -1,8 +1,9 @@
-// One card a model: its phase and why, what it is, what it does, how to call it.
+// One card a model: its phase and why, what it is, what it does, how to call it, its log.
 // In: an entry of /api/models, samples of it. Out: an element that is changed in place.
 import {lookIfThere} from './api.js';
 import {commands} from './commands.js';
 import {make, moment, say, sayWhereThere, since, size} from './dom.js';
+import {Log} from './log.js';
 import {Plot} from './plots.js';
 
 let cards = 0;
@@ -43,6 +44,7 @@ class Parts {
     this.parts.set(name, {button, part, open, close});
     this.row.append(button);
     this.card.append(part);
+    return button;
   }
 
   toggle(name) {
@@ -69,7 +71,7 @@ export class Card {
     this.reason = make('p', {class: 'reason'});
     this.facts = new Facts();
     this.tokens = new Plot('tokens/s');
-    this.requests = new Plot('requests/min');
+    this.requests = new Plot('requests');
     this.row = make('div', {class: 'row'});
     this.ask = make('button', {type: 'button'}, 'Try it');
     this.ask.addEventListener('click', () => tryIt(model.name));
@@ -80,8 +82,15 @@ export class Card {
       make('div', {class: 'plots'}, this.tokens.element, this.requests.element), this.row);
     const parts = new Parts(this.element, this.row);
     this.calls = make('div', {class: 'commands'});
-    parts.add('Call it', this.calls, {open: () => this.showCommands()});
+    this.log = new Log(model.name);
+    this.call = parts.add('Call it', this.calls, {open: () => this.showCommands()});
+    parts.add('Log', this.log.element, {open: () => this.log.open(), close: () => this.log.close()});
     this.element.card = this;
+  }
+
+  // Nobody will see it again.
+  end() {
+    this.log.close();
   }
 
   async showCommands() {
@@ -104,12 +113,16 @@ export class Card {
     say(this.phase, phase);
     this.phase.className = `phase ${/^[a-z]+$/.test(phase) ? phase : ''}`;
     sayWhereThere(this.aliases, model.aliases.length ? `also ${model.aliases.join(', ')}` : '');
-    sayWhereThere(this.reason, model.reason);
-    this.reason.classList.toggle('calm', phase === 'suspended');
+    const isWanted = phase !== 'absent';
+    sayWhereThere(this.reason, model.reason || (isWanted ? '' : 'The desired file does not want it to run.'));
+    this.reason.classList.toggle('calm', phase === 'suspended' || !isWanted);
     this.ask.disabled = phase !== 'ready';
+    this.ask.hidden = this.call.hidden = !isWanted;
     this.showFacts(model, samples.standing(name));
+    this.log.showReplicas(model.replicas);
     this.tokens.show(samples.series(name, 'tokens'));
-    this.requests.show(samples.series(name, 'requests'));
+    if (samples.areCounted) this.requests.show(samples.series(name, 'requests'), 'requests/min');
+    else this.requests.show(samples.series(name, 'running'), 'requests at once');
   }
 
   showFacts(model, now) {

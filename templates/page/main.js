@@ -3,7 +3,7 @@
 import {hasKey, Locked, look, lookIfThere, setKey} from './api.js';
 import {Card} from './cards.js';
 import {endChat, showChat, startChat, tryModel} from './chat.js';
-import {byId, keep, number, say} from './dom.js';
+import {byId, keep, say} from './dom.js';
 import {showHistory} from './history.js';
 import {showPlan} from './plan.js';
 import {Samples} from './samples.js';
@@ -23,7 +23,10 @@ let timer = 0;
 let isAsking = false;
 
 function cardsOf(models) {
+  const gone = new Set(byId('models').children);
   const rows = keep(byId('models'), models, model => model.name, model => new Card(model, tryModel).element);
+  rows.forEach(row => gone.delete(row));
+  gone.forEach(row => row.card.end());
   return rows.map(row => row.card);
 }
 
@@ -33,11 +36,10 @@ function show({models, generation}) {
   document.body.classList.remove('stale');
   const wanted = models.filter(model => model.phase !== 'absent').length;
   const ready = models.filter(model => model.phase === 'ready').length;
-  const speeds = models.map(({name}) => samples.series(name, 'tokens')).filter(points => points.length);
-  const speed = speeds.reduce((sum, points) => sum + points[points.length - 1][1], 0);
+  const running = models.reduce((sum, {name}) => sum + (samples.standing(name).busy || 0), 0);
   say(byId('summary'), models.length ? `${ready} of ${wanted} ready` : '');
-  // By itself: what is said aloud each time may not change with every look.
-  say(byId('speed'), speeds.length ? `${number(speed)} tokens/s` : '');
+  // By itself: what is said aloud at each change may not change with every look.
+  say(byId('running'), running ? `${running} ${running === 1 ? 'request' : 'requests'} running` : '');
   document.title = models.length ? `${ready}/${wanted} Models` : 'Models';
   byId('empty').hidden = models.length > 0;
   byId('about').hidden = false;
@@ -52,7 +54,7 @@ function locked() {
   byId('locked').hidden = false;
   byId('refused').hidden = !hasKey();
   say(byId('summary'), '');
-  say(byId('speed'), '');
+  say(byId('running'), '');
   document.title = 'Models';
   cardsOf([]);
   endChat();
@@ -67,7 +69,7 @@ function lost(error) {
   say(byId('why'), error.name === 'TimeoutError' ? 'It is too slow.' : '');
   byId('lost').hidden = false;
   say(byId('summary'), 'unreachable');
-  say(byId('speed'), '');
+  say(byId('running'), '');
   document.body.classList.add('stale');
 }
 
@@ -90,8 +92,8 @@ async function askBesides(mine) {
 async function askAll(mine) {
   const reply = await look('/api/models');
   const state = await reply.json();
-  await askBesides(mine);
   if (mine === turn) show(state);
+  await askBesides(mine);
 }
 
 // Again and again, until there is no use in it: without a key, or once a newer turn goes on.

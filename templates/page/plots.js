@@ -4,10 +4,11 @@ import {make, makeSvg, number, say} from './dom.js';
 import {WINDOW_S} from './samples.js';
 
 const WIDTH = 120, HEIGHT = 32;
+const LEAST_S = 60;
 
 export class Plot {
   constructor(name) {
-    this.name = name;
+    this.name = make('span', {}, name);
     this.now = make('strong');
     this.most = make('span', {class: 'soft'});
     this.area = makeSvg('path', {class: 'area'});
@@ -16,10 +17,11 @@ export class Plot {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img',
     }, this.area, this.line);
     this.element = make('figure', {class: 'plot', hidden: ''},
-      make('figcaption', {}, this.now, ` ${name}`, this.most), this.picture);
+      make('figcaption', {}, this.now, this.name, this.most), this.picture);
   }
 
-  show(points) {
+  show(points, name = this.name.textContent) {
+    say(this.name, name);
     this.element.hidden = points.length === 0;
     if (!points.length) return;
     const now = points[points.length - 1][1];
@@ -27,13 +29,14 @@ export class Plot {
     say(this.now, number(now));
     say(this.most, most > 0 ? `up to ${number(most)}` : '');
     this.picture.setAttribute('aria-label',
-      `${this.name}: ${number(now)} now, at most ${number(most)} in the last ${WINDOW_S / 60} minutes`);
+      `${name}: ${number(now)} now, at most ${number(most)} since this page was opened, or in ${WINDOW_S / 60} minutes`);
+    const span = Math.min(WINDOW_S, Math.max(LEAST_S, points[0][0]));
     const places = points.map(([ago, value]) => [
-      (WIDTH * (1 - ago / WINDOW_S)).toFixed(1),
+      (WIDTH * (1 - ago / span)).toFixed(1),
       (HEIGHT - 1.5 - (HEIGHT - 3) * (most > 0 ? value / most : 0)).toFixed(1),
     ]);
     const line = places.map(([x, y]) => `${x} ${y}`).join(' L ');
     this.line.setAttribute('d', `M ${line}`);
-    this.area.setAttribute('d', `M ${places[0][0]} ${HEIGHT} L ${line} L ${WIDTH} ${HEIGHT} Z`);
+    this.area.setAttribute('d', `M ${places[0][0]} ${HEIGHT} L ${line} L ${places[places.length - 1][0]} ${HEIGHT} Z`);
   }
 }

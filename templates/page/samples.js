@@ -4,11 +4,15 @@
 const WINDOW_S = 300;
 const LINE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? +(\S+)/;
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"/g;
-const COUNTED = {'llamacpp:tokens_predicted_total': 'tokens', 'llm_reconcile_requests_total': 'requests'};
+const COUNTED = {
+  'llamacpp:tokens_predicted_total': 'tokens',
+  'llamacpp:tokens_predicted_seconds_total': 'working',
+  'llm_reconcile_requests_total': 'requests',
+};
 const STANDING = {
   'llamacpp:requests_processing': 'busy',
   'llamacpp:requests_deferred': 'waiting',
-  'llm_reconcile_memory_bytes': 'memory',
+  'llm_reconcile_instance_resident_memory_bytes': 'memory',
 };
 
 function labelsOf(text) {
@@ -48,26 +52,42 @@ function risen(before, after) {
   return sums;
 }
 
+// A server counts the tokens of an answer when it is whole, and how long they took. They are shown
+// where they came to be: over that time, backwards from now.
+function spread(points, tokens, working, before) {
+  const last = points[points.length - 1];
+  const took = Math.max(last.seconds, working / Math.max(1, before.sums.busy || 0));
+  let left = took;
+  for (let i = points.length - 1; i >= 0 && left > 0; i -= 1) {
+    const part = Math.min(left, points[i].seconds);
+    points[i].tokens += tokens * part / took / points[i].seconds;
+    left -= part;
+  }
+}
+
 export class Samples {
   constructor() {
     this.points = new Map();
     this.last = new Map();
     this.at = 0;
+    this.areCounted = false;
   }
 
   // A new page of metrics; `now` in seconds.
   add(text, now) {
     const models = parse(text);
     const seconds = now - this.at;
+    this.areCounted = /^llm_reconcile_requests_total\{/m.test(text);
     for (const [model, found] of models) {
       const before = this.last.get(model);
-      if (!before || seconds <= 0) continue;
-      const sums = risen(before, found);
-      const point = {at: now};
-      if ('tokens' in sums) point.tokens = sums.tokens / seconds;
-      if ('requests' in sums) point.requests = sums.requests / seconds * 60;
-      const kept = (this.points.get(model) || []).filter(({at}) => now - at <= WINDOW_S);
-      this.points.set(model, [...kept, point]);
+      // A pause, as of a hidden tab, is no point: what was in it is not known.
+      if (!before || seconds <= 0 || seconds > 30) continue;
+      const points = (this.points.get(model) || []).filter(({at}) => now - at <= WINDOW_S);
+      const {tokens, working, requests} = risen(before, found);
+      const running = (found.sums.busy || 0) + (found.sums.waiting || 0);
+      points.push({at: now, seconds, tokens: 0, requests: (requests || 0) / seconds * 60, running});
+      spread(points, tokens || 0, working || 0, before);
+      this.points.set(model, points);
     }
     this.last = models;
     this.at = now;
@@ -75,9 +95,7 @@ export class Samples {
 
   // The points of one thing: [seconds ago, value]; `now` is when it was looked at last.
   series(model, name) {
-    return (this.points.get(model) || [])
-      .filter(point => name in point)
-      .map(point => [this.at - point.at, point[name]]);
+    return (this.points.get(model) || []).map(point => [this.at - point.at, point[name]]);
   }
 
   standing(model) {

@@ -138,6 +138,7 @@ def test_the_routers_table() -> None:
         "quant": None,
         "port": 8003,
         "state": "present",
+        "logs": [f"{SITE.root}/logs/kept.log"],
         "instances": [],
     }
 

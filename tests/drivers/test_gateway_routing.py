@@ -354,6 +354,8 @@ def test_the_models_as_json(world: Rig) -> None:
         "since": None,
         "restarts": None,
         "reason": None,
+        "replicas": 1,
+        "ready": 1,
         "url": f"http://127.0.0.1:{world.listen}/api/beta/v1",
     }
     note = {"since": 12.5, "restarts": 3, "size_bytes": 7, "reason": "<b>"}
