@@ -107,7 +107,11 @@ class Stream:
             if line.startswith(b"data: [DONE]"):
                 self.finished = True
             elif line.startswith(b"data: "):
-                yield json.dumps(json.loads(line[6:])["choices"])
+                event = json.loads(line[6:])
+                if "choices" not in event:
+                    # An error is told as an event, too.
+                    return
+                yield json.dumps(event["choices"])
 
     def take(self, count: int) -> None:
         """Read so many pieces."""
