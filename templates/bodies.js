@@ -116,4 +116,4 @@ function isObject(value) {
     return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-export default {isObject, modelOf, modelOfForm};
+export default {endOfString, isObject, modelOf, modelOfForm};

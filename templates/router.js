@@ -4,6 +4,7 @@
 import access from 'access.js';
 import answers from 'answers.js';
 import bodies from 'bodies.js';
+import conversations from 'conversations.js';
 import live from 'live.js';
 import models from 'models.js';
 
@@ -32,8 +33,15 @@ function route(r) {
     }
     const model = access.admit(r, name, name === null ? served[0] : models.find(name));
     if (model) {
-        r.internalRedirect('@model_' + model.name);
+        pass(r, model, body);
     }
+}
+
+// To the one server, or of several to the one that knows the conversation.
+function pass(r, model, body) {
+    const conversation = model.instances.length > 1 ? conversations.of(r, body) : '';
+    r.variables.conversation = conversation;
+    r.internalRedirect((conversation ? '@talk_' : '@model_') + model.name);
 }
 
 function unknownApi(r) {
@@ -53,6 +61,12 @@ function suspension(name) {
 function failed(r) {
     const name = r.variables.model;
     const connected = (r.variables.upstream_connect_time || '-').split(/[,: ]+/).pop() !== '-';
+    if (!connected && r.variables.conversation) {
+        // All replicas have as many conversations as they have slots (or are not there).
+        r.variables.conversation = '';
+        r.internalRedirect('@model_' + name);
+        return;
+    }
     const noted = connected ? null : suspension(name);
     if (noted) {
         answers.unavailable(r, `model '${name}' is ${noted}`);

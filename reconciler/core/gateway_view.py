@@ -7,6 +7,7 @@ How it becomes text is for `core.gateway` to say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from reconciler.core.site import SLOTS, Site
 from reconciler.core.words import InstanceName, ModelName, ModelState
 from reconciler.errors import GatewayError
 
+AUTO_SLOTS = 4
+"""What llama-server takes where `--parallel` says nothing (server.cpp, b11434)."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 NO_SECRETS = GatewaySecrets()
 
@@ -44,6 +47,8 @@ class GatewayModel:
     instances: tuple[RoutedInstance, ...]
     logs: tuple[str, ...] = ()
     """Where its servers write to, by replica; of one that does not run there may be an old one."""
+    slots: int = 0
+    """Of several servers: how many requests each of them works at; else it does not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,7 @@ def gateway_view(
                 logs=tuple(
                     map(site.log_file, instance_names(name, model) or (InstanceName(name),))
                 ),
+                slots=_slots(model) if model.replicas > 1 else 0,
             )
         )
     return GatewayView(
@@ -203,6 +209,12 @@ def gateway_view(
         keys=_keys(desired, secrets) if gateway.keys_file else None,
         tls=_encryption(gateway.tls, site, secrets) if gateway.tls else None,
     )
+
+
+def _slots(model: Model) -> int:
+    given = (model.params.get("parallel"), model.args.get("parallel"), model.args.get("np"))
+    number = next((one for one in given if isinstance(one, str)), "")
+    return int(number) if re.fullmatch(r"[1-9][0-9]{0,4}", number) else AUTO_SLOTS
 
 
 def _keys(desired: DesiredState, secrets: GatewaySecrets) -> tuple[ServedKey, ...]:

@@ -38,6 +38,7 @@ NAMES = (
     "access.js",
     "answers.js",
     "bodies.js",
+    "conversations.js",
     "live.js",
     "logs.js",
     "metrics.js",

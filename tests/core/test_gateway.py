@@ -110,8 +110,10 @@ def test_the_configuration() -> None:
     )
     assert text.count("max_fails=0;") == 4
     assert text.count("least_conn;") == 1
-    assert text.count("proxy_next_upstream error;") == 3
-    assert text.count("keepalive 0;") == 2
+    assert text.count("max_fails=0 max_conns=4;") == 3
+    assert text.count("hash $conversation consistent;") == 1
+    assert text.count("proxy_next_upstream error;") == 4
+    assert text.count("keepalive 0;") == 3
     assert "location /api/tiny/ {" in text
     assert "8003" not in text
     assert "8004" not in text
@@ -120,6 +122,24 @@ def test_the_configuration() -> None:
     # Nothing of nginx's own lies outside its folder.
     assert f'listen "unix:{SITE.control_socket}";' in text
     assert "error_log logs/error.log" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "slots"),
+    [
+        ({}, 4),
+        ({"params": {"parallel": "16"}}, 16),
+        ({"args": {"parallel": "2"}}, 2),
+        ({"args": {"np": "1"}}, 1),
+        ({"args": {"np": "-1"}}, 4),
+        ({"args": {"np": "x; y"}}, 4),
+        ({"args": {"np": ("1", "2")}}, 4),
+    ],
+)
+def test_a_replica_has_as_many_conversations_as_slots(flags: dict[str, Any], slots: int) -> None:
+    text = conf(view({"tiny": {"replicas": 2, **flags}}))
+    assert text.count(f"max_fails=0 max_conns={slots};") == 2
+    assert conf(view({"tiny": flags})) == conf(view({"tiny": {}}))
 
 
 def test_the_routers_table() -> None:

@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, [one for one in known if one["conversation_id"] in ids])
             return
         self.server.seen.append(Seen(self.command, self.path, headers, body))
-        if path.endswith("/stream"):
+        if path.endswith("/stream") or b'"stream": true' in body:
             self._stream()
         elif not path.endswith("/break"):
             self._reply(200, {"backend": self.server.name, "bytes": len(body)})
