@@ -61,11 +61,11 @@ def parse(output: str) -> Load:
     return Load(answers, bad, broken, micros / 1e6, p50 / 1e6, p99 / 1e6, found[7].strip())
 
 
-def post(url: str, body: str, piece: str, seconds: int) -> Load:
-    """Send `body` to `url` from four connections for some seconds."""
+def post(url: str, body: str, piece: str, seconds: int, key: str = "") -> Load:
+    """Send `body` to `url` from four connections for some seconds; `key`: an API key."""
     options = ["-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "-s", str(SCRIPT)]
     done = subprocess.run(
-        ["wrk", *options, url, "--", body, piece],
+        ["wrk", *options, url, "--", body, piece, *([key] if key else [])],
         check=False,
         capture_output=True,
         text=True,

@@ -1,5 +1,5 @@
 -- What wrk runs: one POST again and again, every answer checked.
--- In: `-- BODY PIECE`; an answer is good if its status is 200 and PIECE stands in it.
+-- In: `-- BODY PIECE [KEY]`; an answer is good if its status is 200 and PIECE stands in it.
 -- Out: one line `checked KEY=VALUE...` for benchmarks/wrk.py. Latencies are microseconds.
 local threads = {}
 
@@ -9,7 +9,8 @@ end
 
 function init(args)
   piece, answers, bad, first = args[2], 0, 0, ""
-  text = wrk.format("POST", nil, {["Content-Type"] = "application/json"}, args[1])
+  local headers = {["Content-Type"] = "application/json", ["X-Api-Key"] = args[3]}
+  text = wrk.format("POST", nil, headers, args[1])
 end
 
 function request()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.cases import changes, fetch, gateway, growth, memory, noop, startup
+from benchmarks.cases import changes, fetch, gateway, growth, memory, noop, startup, ways
 from benchmarks.lab import Bench
 from benchmarks.results import Section
 
@@ -16,6 +16,7 @@ CASES: Mapping[str, Callable[[Bench], Section]] = {
     "noop": noop.measure,
     "startup": startup.measure,
     "gateway": gateway.measure,
+    "ways": ways.measure,
     "changes": changes.measure,
     "memory": memory.measure,
     "growth": growth.measure,
