@@ -1,4 +1,4 @@
-"""What some proofs need besides Python: openssl, curl, strace, leave for a pid namespace, a mount.
+"""What some proofs need besides Python: programs, leave for a pid namespace, a mount.
 
 In: PATH and the kernel. Out: what is there. A test says what it needs (`pytest.mark.needs`); where
 that is missing it is left out, and the last words of the run name it. Under `.ci/run`
@@ -42,6 +42,7 @@ def _works(argv: Sequence[str]) -> bool:
 TOOLS = {
     "openssl": ("sh", "-c", "openssl version"),
     "curl": ("sh", "-c", "curl --version"),
+    "chromium": ("sh", "-c", "command -v chromium"),
     "strace": ("strace", "-f", "-o", "/dev/null"),
     "pid namespaces": own_pids(),
     "mounts": own_disk("/mnt", "size=1m"),

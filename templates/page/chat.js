@@ -40,14 +40,14 @@ async function* events(reply) {
   }
 }
 
-async function answer(model, parts, signal) {
+async function answer(model, messages, parts, signal) {
   const began = performance.now();
   let first = 0, timings = null, end = '', said = '';
   const reply = await ask('/v1/chat/completions', {
     method: 'POST',
     signal,
     headers: {'Content-Type': 'application/json'},
-    body: JSON.stringify({model, messages: talk, stream: true, max_tokens: MOST_TOKENS}),
+    body: JSON.stringify({model, messages, stream: true, max_tokens: MOST_TOKENS}),
   });
   for await (const event of events(reply)) {
     if (event.error) throw new Refused(200, String(event.error.message), null);
@@ -107,16 +107,16 @@ async function send() {
   if (hadFocus) byId('stop').focus();
   byId('talk').scrollTop = byId('talk').scrollHeight;
   say(byId('chat-status'), 'Answering…');
-  const kept = talk.length;
+  const messages = [...talk];
   talk.push({role: 'assistant', content: ''});
   try {
-    say(byId('chat-status'), await answer(model, parts, controller.signal));
+    say(byId('chat-status'), await answer(model, messages, parts, controller.signal));
   } catch (error) {
     say(byId('chat-status'), '');
     follow(() => parts.box.append(make('p', {class: 'error', role: 'alert'}, why(error))));
   } finally {
-    // An answer without a word is none to go on from.
-    if (!talk[kept]?.content) talk.splice(kept);
+    // There is nothing to go on from where not a word was answered.
+    if (talk.length && !talk[talk.length - 1].content) talk.splice(-2);
     const hadStop = document.activeElement === byId('stop');
     busy(null);
     if (hadStop) byId('question').focus();

@@ -78,7 +78,7 @@ async function copy(block, button) {
 export function commands(model, context) {
   const base = `${location.origin}/v1`;
   return WAYS.map(([name, where, write]) => {
-    const block = make('pre', {tabindex: 0, 'aria-label': `${name} for ${model.name}`},
+    const block = make('pre', {tabindex: 0, role: 'group', 'aria-label': `${name} for ${model.name}`},
       write(model, base, context || USUAL_CONTEXT));
     const button = make('button', {type: 'button', 'aria-label': `Copy ${name}`}, 'Copy');
     button.addEventListener('click', () => copy(block, button));

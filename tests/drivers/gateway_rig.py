@@ -106,7 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.server.seen.append(Seen(self.command, self.path, headers, body))
         if path.endswith("/stream") or b'"stream": true' in body:
-            self._stream()
+            self._stream(f"first of {self.server.name}")
+        elif b'"stream":true' in body:
+            # As scripts of a page write it: they read what comes.
+            delta = {"content": f"first of {self.server.name}"}
+            self._stream(json.dumps({"choices": [{"delta": delta}]}))
         elif not path.endswith("/break"):
             self._reply(200, {"backend": self.server.name, "bytes": len(body)})
 
@@ -122,12 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _stream(self) -> None:
+    def _stream(self, first: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self._chunk(f"data: first of {self.server.name}\n\n")
+        self._chunk(f"data: {first}\n\n")
         self.server.go_on.wait(PATIENCE_S)
         self._chunk("data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")

@@ -1,0 +1,80 @@
+"""The status page over real servers: an answer, what is counted, what an operator stops."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Window, chromium, window
+from playwright.sync_api import Browser, expect
+
+from e2e.lab import Lab
+
+pytestmark = pytest.mark.needs("chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(tiny_model: Path) -> Iterator[Lab]:
+    folder = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))
+    made = Lab(folder, tiny_model)
+    made.write({"talker": {}, "other": {}})
+    made.apply()
+    yield made
+    assert made.close() == []
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def opened(browser: Browser, world: Lab) -> Iterator[Window]:
+    with window(browser) as made:
+        made.page.goto(f"http://127.0.0.1:{world.listen}/")
+        expect(made.page.locator(".card")).to_have_count(2)
+        yield made
+        assert made.complaints == []
+
+
+def ask(opened: Window, text: str) -> None:
+    opened.page.get_by_role("listitem", name="talker").get_by_role("button", name="Try it").click()
+    question = opened.page.get_by_label("Message")
+    expect(question).to_be_focused()
+    question.fill(text)
+    opened.page.keyboard.press("Enter")
+
+
+def test_an_answer_comes_and_is_counted(opened: Window, world: Lab) -> None:
+    page = opened.page
+    ask(opened, "Say <b>something</b>")
+    expect(page.get_by_text("Say <b>something</b>")).to_be_visible()
+    expect(page.locator("#chat-status")).to_contain_text("tokens, ")
+    expect(page.locator("#chat-status")).to_contain_text("first token after")
+    expect(page.locator(".said.assistant p").last).not_to_be_empty()
+    assert page.locator(".error").count() == 0
+    talker = page.get_by_role("listitem", name="talker")
+    expect(talker.get_by_role("img", name="tokens/s: ")).to_be_visible()
+    expect(talker).to_contain_text("memory")
+    page.get_by_role("button", name="Start over").click()
+    expect(page.locator(".said")).to_have_count(0)
+
+
+def test_what_was_suspended_says_why_and_when_to_come_again(opened: Window, world: Lab) -> None:
+    page = opened.page
+    ask(opened, "Hello")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    world.run("stop", "talker", "--reason", "<i>not today</i>")
+    talker = page.get_by_role("listitem", name="talker")
+    expect(talker.locator(".phase")).to_have_text("suspended")
+    expect(talker.locator(".reason")).to_contain_text("<i>not today</i>")
+    page.get_by_label("Message").fill("Still there?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".said .error")).to_contain_text("<i>not today</i>")
+    world.run("start", "talker")
+    expect(talker.locator(".phase")).to_have_text("ready")
