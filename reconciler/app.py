@@ -79,6 +79,11 @@ class Workspace:
         """
         return parse_desired(read_sources(self.desired_path, self.root))
 
+    @property
+    def records(self) -> RunRecords:
+        """What runs have left to be read."""
+        return RunRecords(self.site, self.desired_path)
+
     def drivers(
         self, desired: DesiredState, limits: Limits | None = None, *, offline: bool = False
     ) -> Drivers:
@@ -114,7 +119,7 @@ class Workspace:
             ports=TcpPorts(),
             engines=EngineFinder(cache_folder(self.environment), str(self.root)),
             state=state,
-            records=RunRecords(self.site),
+            records=self.records,
             clock=clock,
             machine=LinuxMachine(),
             gpus=GpuMemory(),

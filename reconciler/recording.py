@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from reconciler.core.pending import Noted, Status, merged, pending_of
+from reconciler.core.history import Ending, Record, begun
+from reconciler.core.pending import Noted, Status, changed, merged, pending_of
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.words import ModelName
 from reconciler.drivers.base import Drivers
@@ -40,7 +41,11 @@ class Recording:
         self._open: dict[int, str] = {}
         """The addresses of the steps that have not ended."""
         self._failed: dict[str, str] = {}
-        self._did = False
+        self._record: Record | None = None
+        """None: it has nothing to do."""
+        self._began = drivers.clock.monotonic()
+        self.is_superseded = False
+        """Somebody wants something else by now."""
         self._said: tuple[Noted, ...] | None = None
         """What this run said last of its own changes."""
         self._published: Status | None = None
@@ -51,9 +56,20 @@ class Recording:
         self._changes |= {one.address: one for one in plan.changes}
         self._blocked = {one.address: one.blocked for one in plan.blocked}
         self._open = {one.number: one.address for one in plan.steps}
-        self._did = self._did or not plan.is_noop
         if plan.is_noop:
             self.settle()
+        elif self._record is None:
+            self._note(self._first(plan))
+
+    def _first(self, plan: Plan) -> Record:
+        now, about = self._drivers.clock.now(), self._about
+        origin = self._drivers.records.origin()
+        return begun(now, about.verb, about.file, origin, changed(plan.changes))
+
+    def _note(self, record: Record) -> None:
+        self._record = record
+        with contextlib.suppress(OSError):
+            self._record = self._drivers.records.note(record)
 
     def hears(self, report: Report) -> Report:
         """The same report, of which the records hear too."""
@@ -75,11 +91,25 @@ class Recording:
         """Nothing but files is still on its way; the caller holds the run lock."""
         self._publish(self._status(ON_ITS_WAY))
 
-    def end(self) -> None:
+    def end(self, *, interrupted: bool = False) -> None:
         """All is said. The run lock may be another's by now, who then knows better."""
+        if self._record:
+            seconds = self._drivers.clock.monotonic() - self._began
+            reasons = {**self._failed, **self._blocked}
+            message = next((f"{where}: {why}" for where, why in reasons.items()), "")
+            self._note(self._record.ended(self._ending(interrupted=interrupted), seconds, message))
         status = self._status(NOT_REACHED)
         if status.pending != self._said and self._drivers.records.status() == self._published:
             self._publish(status)
+
+    def _ending(self, *, interrupted: bool) -> Ending:
+        if interrupted:
+            return Ending.INTERRUPTED
+        if self.is_superseded:
+            return Ending.SUPERSEDED
+        if self._failed or self._open:
+            return Ending.FAILED
+        return Ending.BLOCKED if self._blocked else Ending.APPLIED
 
     def _status(self, why: str) -> Status:
         left = {**dict.fromkeys(self._open.values(), why), **self._blocked, **self._failed}
@@ -95,7 +125,7 @@ class Recording:
         if self._about.models is not None:
             status = merged(old, status, self._changes.values(), self._about.models)
         is_news = old.pending != status.pending or (old.at is not None and old.file != status.file)
-        if self._did or is_news:
+        if self._record or is_news:
             with contextlib.suppress(OSError):
                 records.publish(status)
                 self._published = status

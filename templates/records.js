@@ -1,4 +1,4 @@
-// What runs leave to be read: /api/status.
+// What runs leave to be read: /api/status, /api/history.
 // In: the files that llm-reconcile writes into its state folder. Out: JSON, of which a key that is
 // meant for some models sees what is about these. A file that is not there says nothing.
 import fs from 'fs';
@@ -53,4 +53,46 @@ function status(r) {
     say(r, all);
 }
 
-export default {whole, status};
+const MOST_RECORDS = 20;
+
+// The last records, the newest first. A run has a line when it begins and one when it has ended.
+function last() {
+    const text = read(`${models.FOLDER}/../history.jsonl`);
+    const found = {};
+    for (let end = text.length; end > 0 && Object.keys(found).length < MOST_RECORDS;) {
+        const start = text.lastIndexOf('\n', end - 1) + 1;
+        const record = parsed(text.slice(start, end));
+        if (record.number && !found[record.number]) {
+            found[record.number] = record;
+        }
+        end = start - 1;
+    }
+    return Object.keys(found).map(number => found[number]).sort((a, b) => b.number - a.number);
+}
+
+// Whether this very process lives (proc(5): field 22 is when it was started).
+function lives(ref) {
+    const stat = read(`/proc/${ref[0]}/stat`);
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] === String(ref[1]);
+}
+
+function seen(r, record) {
+    const changes = array(record.changes).filter(change => mayRead(r, change));
+    if (record.outcome === 'running' && !lives(array(record.process))) {
+        record.outcome = 'killed';
+    }
+    if (!access.isUnlimited(r)) {
+        // They may speak of any model.
+        record.more = 0;
+        record.message = '';
+    }
+    delete record.process;
+    return Object.assign(record, {changes: changes});
+}
+
+function history(r) {
+    const records = last().map(record => seen(r, record));
+    say(r, {records: records.filter(each => access.isUnlimited(r) || each.changes.length)});
+}
+
+export default {whole, status, history};

@@ -9,6 +9,7 @@ import pytest
 from fake_drivers import FakeWorld
 from launches import make_launch, start_step, step
 
+from reconciler.core.history import Ending
 from reconciler.core.pending import Noted, Status
 from reconciler.core.plan import Action, Change, Plan, ResourceType, Step, WritePins
 from reconciler.core.words import ModelName
@@ -158,6 +159,82 @@ def test_a_full_disk_costs_the_record_only(world: FakeWorld) -> None:
     run.settle()
     run.end()
     assert world.records.published == []
+
+
+def test_a_run_says_that_it_begins_and_how_it_ended(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(BOTH)
+    [begun] = world.records.noted
+    assert (begun.outcome, begun.seconds, begun.number) == (Ending.RUNNING, None, 1)
+    assert begun.changes == (left("a", "absent"), left("b", "absent"))
+    world.clock.advance(2.5)
+    run.ends(A)
+    run.ends(B)
+    run.settle()
+    run.end()
+    [ended] = world.records.history()
+    assert ended == begun.ended(Ending.APPLIED, 2.5, "")
+    assert (ended.verb, ended.file, ended.at) == ("apply", FILE, world.clock.now() - 2.5)
+
+
+def test_a_plan_without_steps_is_no_part_of_history(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(plan(change("a", Action.NO_OP, "no engine")))
+    run.end()
+    assert world.records.noted == []
+
+
+STUCK = change("a", Action.NO_OP, "no engine")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more", "words", "ending", "message"),
+    [
+        (Outcome.DONE, (), "", Ending.APPLIED, ""),
+        (Outcome.DONE, (STUCK,), "", Ending.BLOCKED, "instance.a: no engine"),
+        (Outcome.FAILED, (STUCK,), "", Ending.FAILED, "instance.b: why"),
+        (None, (), "", Ending.FAILED, ""),
+        (None, (), "superseded", Ending.SUPERSEDED, ""),
+        (Outcome.CANCELLED, (), "interrupted", Ending.INTERRUPTED, "instance.b: why"),
+    ],
+)
+def test_how_a_run_ended(
+    world: FakeWorld,
+    outcome: Outcome | None,
+    more: tuple[Change, ...],
+    words: str,
+    ending: Ending,
+    message: str,
+) -> None:
+    run = Run(world)
+    run.begin(plan(change("b"), *more, steps=(B,)))
+    if outcome:
+        run.ends(B, outcome, "why" if outcome is not Outcome.DONE else "")
+    run.settle()
+    run.is_superseded = words == "superseded"
+    run.end(interrupted=words == "interrupted")
+    [record] = world.records.history()
+    assert (record.outcome, record.message) == (ending, message)
+
+
+def test_a_second_round_is_of_the_same_run(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(BOTH)
+    run.begin(plan(change("b"), steps=(B,)))
+    assert len(world.records.noted) == 1
+
+
+def test_a_record_that_cannot_begin_is_written_at_the_end(world: FakeWorld) -> None:
+    world.records.fault = OSError(errno.ENOSPC, "No space left on device")
+    run = Run(world)
+    run.begin(BOTH)
+    world.records.fault = None
+    run.ends(A)
+    run.ends(B)
+    run.settle()
+    run.end()
+    [record] = world.records.noted
+    assert (record.number, record.outcome) == (1, Ending.APPLIED)
 
 
 def test_steps_without_a_change_of_their_own_are_not_told(world: FakeWorld) -> None:

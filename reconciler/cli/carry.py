@@ -67,7 +67,7 @@ def complete(
     report = carry_out(work.wanted, seen, work.drivers, tell, cancel, settled)
     if report.late and not cancel.is_set():
         report = _go_on(work, seen, report, course)
-    recording.end()
+    recording.end(interrupted=cancel.is_set())
     return _finish(work.wanted.desired, report, output, interrupt)
 
 
@@ -85,6 +85,7 @@ def _go_on(work: Work, first: Round, report: ApplyReport, course: Course) -> App
             journal = state.read()
             if journal.wish != course.wish:
                 other = "`down`" if journal.wish == DOWN else "another `apply`"
+                course.recording.is_superseded = True
                 output.say(f"\n{other} came while files were on their way: no more was done.")
                 return report
             seen = _look_again(work, report)

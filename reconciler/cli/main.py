@@ -18,6 +18,7 @@ from reconciler.cli import (
     doctor,
     download,
     health,
+    history,
     logs,
     models,
     prune,
@@ -50,6 +51,7 @@ for group in (
     verify,
     models,
     prune,
+    history,
     doctor,
     about,
 ):

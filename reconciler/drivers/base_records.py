@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from reconciler.core.history import Origin, Record
 from reconciler.core.pending import Status
 
 
@@ -24,4 +25,20 @@ class Records(Protocol):
         Raises:
             OSError: it cannot be written.
         """
+        ...
+
+    def origin(self) -> Origin:
+        """Who runs this, and on which state of the desired file."""
+        ...
+
+    def note(self, record: Record) -> Record:
+        """Add a record, or what has become of it; one without a number gets the next.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        ...
+
+    def history(self) -> tuple[Record, ...]:
+        """The records that there are, the oldest first."""
         ...

@@ -188,6 +188,23 @@ def append(descriptor: int, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to a file of lines, made if it is not there: all of it or nothing."""
+    with _effect("append", path):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                append(descriptor, line)
+            except OSError:
+                # A full disk took the beginning of it.
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+
+
 def open_journal(path: str | Path) -> int:
     """Open a journal that is there, to append to it."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What runs leave for people to read: the status page, /api/status.
+"""What runs leave for people to read: `history`, the status page, /api/status, /api/history.
 
 In: what a run did and did not. Out: JSON files in the state folder; the gateway's `records.js`
 serves them. Nothing here decides anything, and a file that is gone or broken costs nobody a run.
@@ -6,18 +6,39 @@ serves them. Nothing here decides anything, and a file that is gone or broken co
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import pwd
+from dataclasses import replace
 from pathlib import Path
 
+from reconciler.core.history import (
+    LARGEST_FILE,
+    Ending,
+    Origin,
+    Record,
+    next_number,
+    read_records,
+    record_line,
+    shortened,
+)
+from reconciler.core.observed import ProcessRef
 from reconciler.core.pending import Status, read_status, status_text
 from reconciler.core.site import Site
-from reconciler.drivers import effects
+from reconciler.drivers import effects, locks, proc
+from reconciler.drivers.desired_files import read_sources
+from reconciler.drivers.git import commit_of
+from reconciler.errors import InvalidDesiredError
 
 
 class RunRecords:
     """`Records` in the state folder."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, desired: Path) -> None:
+        self._site, self._desired = site, desired
         self._status = Path(site.gateway) / "status.json"
+        self._history = Path(site.state) / "history.jsonl"
 
     def status(self) -> Status:
         """What was pending when the last run ended."""
@@ -34,3 +55,65 @@ class RunRecords:
         """
         effects.make_folder(self._status.parent)
         effects.write_atomic(self._status, status_text(status))
+
+    def origin(self) -> Origin:
+        """Who runs this, and on which state of the desired file."""
+        own = proc.ref_of(os.getpid())
+        process = (own.pid, own.start_ticks) if own else (0, 0)
+        found = Origin(_user(), process=process)
+        with contextlib.suppress(InvalidDesiredError, OSError):
+            sources = read_sources(self._desired, Path(self._site.root))
+            content = b"".join(one.content for one in sources)
+            found = replace(found, spec=hashlib.sha256(content).hexdigest())
+            # Through a link: git knows the file that it leads to.
+            place = self._desired.resolve()
+            folder = place if place.is_dir() else place.parent
+            names = {
+                Path(one.name).name if place.is_dir() else place.name: one.content
+                for one in sources
+            }
+            commit, dirty = commit_of(folder, names)
+            found = replace(found, commit=commit, dirty=dirty)
+        return found
+
+    def note(self, record: Record) -> Record:
+        """Add a record, or what has become of it; one without a number gets the next.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = self._history
+        effects.make_folder(path.parent)
+        # A download holds no run lock.
+        with locks.only_writer(path.parent):
+            text = self._text()
+            if len(text) > LARGEST_FILE:
+                text = shortened(text)
+                effects.write_atomic(path, text)
+            numbered = record if record.number else replace(record, number=next_number(text))
+            # A line that a power cut has torn is closed, and so no part of this one.
+            torn = "" if text.endswith("\n") or not text else "\n"
+            effects.append_line(path, torn + record_line(numbered))
+        return numbered
+
+    def history(self) -> tuple[Record, ...]:
+        """The records that there are, the oldest first."""
+        return tuple(
+            replace(one, outcome=Ending.KILLED)
+            if one.outcome is Ending.RUNNING and not proc.lives(ProcessRef(*one.origin.process))
+            else one
+            for one in read_records(self._text())
+        )
+
+    def _text(self) -> str:
+        try:
+            return self._history.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -63,6 +63,7 @@ EFFECTS: dict[str, Callable[[Path], object]] = {
     "write {}/new": lambda folder: effects.write_folder(folder / "new", {"a/b": "c"}),
     "note {}/file": lambda folder: effects.overwrite(folder / "file", "new"),
     "link {}/link": lambda folder: effects.swap_link(folder / "link", "new"),
+    "append {}/file": lambda folder: effects.append_line(folder / "file", "new\n"),
     "create {}/new": lambda folder: os.close(effects.open_partial(folder / "new")),
     "publish {}/moved": lambda folder: publish(folder / "file", folder / "moved"),
     "unlink {}/file": lambda folder: effects.unlink(folder / "file"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gateway_rig import WORLD, Rig, rig
+
+from reconciler.drivers import proc
 
 ALICE, BOB, NOBODY = "alice-key-1", "bob-key-22", "nobody-key-3"
 FILE = f"alice:{ALICE}\nbob:{BOB}:twin,idle\nnobody:{NOBODY}:gone\n"
@@ -65,8 +68,63 @@ def test_a_key_sees_what_is_about_its_models(world: Rig) -> None:
     assert told(world, NOBODY)["pending"] == []
 
 
+def history(world: Rig, key: str) -> list[Any]:
+    found: list[Any] = told(world, key, "/api/history")["records"]
+    return found
+
+
+def record(number: int, changes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    rest = {"who": "ann", "changes": changes, "outcome": "applied", "message": "alpha", "more": 2}
+    return {"number": number, **rest, "process": [1, 1], **more}
+
+
+def write_history(world: Rig, *records: dict[str, Any], end: str = "") -> None:
+    text = "".join(json.dumps(one) + "\n" for one in records)
+    (Path(world.site.state) / "history.jsonl").write_text(text + end)
+
+
+def test_history_is_empty_at_first(world: Rig) -> None:
+    assert world.ask("GET", "/api/history").status == 401
+    (Path(world.site.state) / "history.jsonl").unlink(missing_ok=True)
+    assert history(world, ALICE) == []
+    write_history(world, end="\n\n{torn")
+    assert history(world, ALICE) == []
+
+
+def test_history_shows_the_last_twenty_with_how_they_ended(world: Rig) -> None:
+    begun = [record(number, PENDING, outcome="running") for number in range(1, 31)]
+    write_history(world, *begun, *(record(number, PENDING) for number in (29, 30, 12)), end='{"n')
+    found = history(world, ALICE)
+    assert [one["number"] for one in found] == list(range(30, 10, -1))
+    assert [one["outcome"] for one in found[:3]] == ["applied", "applied", "killed"]
+    assert found[0] == {k: v for k, v in record(30, PENDING).items() if k != "process"}
+
+
+def test_a_run_that_lives_is_running(world: Rig) -> None:
+    me = proc.ref_of(os.getpid())
+    assert me
+    write_history(
+        world,
+        record(1, PENDING, outcome="running", process=[me.pid, me.start_ticks]),
+        record(2, PENDING, outcome="running", process=[me.pid, me.start_ticks + 1]),
+    )
+    assert [one["outcome"] for one in history(world, ALICE)] == ["killed", "running"]
+
+
+def test_a_key_sees_the_history_of_its_models(world: Rig) -> None:
+    write_history(world, record(1, PENDING), record(2, PENDING[:2]))
+    [seen] = history(world, BOB)
+    assert (seen["number"], seen["changes"]) == (1, [PENDING[2], PENDING[4]])
+    assert (seen["message"], seen["more"], seen["who"]) == ("", 0, "ann")
+    assert history(world, NOBODY) == []
+    assert len(history(world, ALICE)) == 2
+
+
 def test_without_keys_all_is_seen() -> None:
     with rig() as open_to_all:
         open_to_all.apply(open_to_all.render(WORLD))
         write(open_to_all, json.dumps(STATUS))
+        write_history(open_to_all, record(1, PENDING))
         assert open_to_all.ask("GET", "/api/status").json["pending"] == PENDING
+        [seen] = open_to_all.ask("GET", "/api/history").json["records"]
+        assert (seen["changes"], seen["message"]) == (PENDING, "alpha")

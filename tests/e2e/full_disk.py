@@ -62,6 +62,10 @@ def main() -> None:
     lab.run("start", "keep")
     lab.run(*EDIT.back.words)
     assert lab.apply().out.startswith("No changes.")
+    # While there was no room nothing could be noted; what was noted is whole.
+    found = lab.run("history", "--json").json["records"]
+    assert {one["outcome"] for one in found if one["verb"] == "start"} == {"applied"}, found
+    assert found[-1]["outcome"] == "applied", found
     assert_at_rest(lab, EDIT.back.after)
     assert lab.close() == []
 

@@ -150,7 +150,7 @@ def headless(lab: Lab, _turn: int) -> None:
     machine.kill([master])
 
 
-FILE_EFFECTS = ("mkdir", "write", "note", "link", "unlink", "chmod", "rename", "rmtree")
+FILE_EFFECTS = ("mkdir", "write", "note", "link", "unlink", "chmod", "rename", "rmtree", "append")
 AFTER_A_FILE = [["after", one] for one in FILE_EFFECTS]
 
 APPLY = ("apply", "-y", "--allow-destroy", "9", "desired/x.yaml")

@@ -28,6 +28,9 @@ def assert_no_file_is_torn(lab: Lab) -> None:
     for path in (lab.state / "journal.json", gateway / "live.json", gateway / "status.json"):
         if path.exists():
             assert isinstance(json.loads(path.read_text()), dict), path
+    history = lab.state / "history.jsonl"
+    for line in history.read_text().splitlines() if history.exists() else ():
+        assert json.loads(line)["number"], history
     for path in (lab.root / "run").glob("*.pid"):
         assert PID_FILE.fullmatch(path.read_text()), path
     for path in (lab.state / "slots").glob("*"):

@@ -34,6 +34,7 @@ LOOKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "metrics": ((),),
     "schema": ((),),
     "doctor": ((),),
+    "history": ((), ("--json",)),
     "version": ((),),
 }
 """The verbs that only look, and with which words they are tried."""

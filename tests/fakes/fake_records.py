@@ -5,6 +5,9 @@ In: what a run leaves. Out: the same. It passes the tests of the real ones, driv
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from reconciler.core.history import Origin, Record
 from reconciler.core.pending import Status
 
 
@@ -14,6 +17,7 @@ class FakeRecords:
     def __init__(self) -> None:
         self.fault: OSError | None = None
         self.published: list[Status] = []
+        self.noted: list[Record] = []
 
     def status(self) -> Status:
         return self.published[-1] if self.published else Status()
@@ -22,3 +26,16 @@ class FakeRecords:
         if self.fault:
             raise self.fault
         self.published.append(status)
+
+    def origin(self) -> Origin:
+        return Origin("somebody")
+
+    def note(self, record: Record) -> Record:
+        if self.fault:
+            raise self.fault
+        number = record.number or len(self.history()) + 1
+        self.noted.append(replace(record, number=number))
+        return self.noted[-1]
+
+    def history(self) -> tuple[Record, ...]:
+        return tuple({one.number: one for one in self.noted}.values())
