@@ -7,15 +7,18 @@ and decides nothing; a record that cannot be written changes no outcome.
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 
 from reconciler.core.history import Ending, Record, begun
-from reconciler.core.pending import Noted, Status, changed, merged, pending_of
-from reconciler.core.plan import Action, Change, Plan
+from reconciler.core.pending import Coming, Noted, Status, changed, merged, pending_of
+from reconciler.core.plan import Action, Change, FetchFiles, Plan
 from reconciler.core.words import ModelName
 from reconciler.drivers.base import Drivers
 from reconciler.execute import Outcome, Progress, Report, StepResult
 
+SHOW_EVERY_S = 2.0
+"""How files on their way stand; what is fetched in less time is not shown at all."""
 ON_ITS_WAY = "files are on their way"
 NOT_REACHED = "the run ended before it"
 
@@ -44,6 +47,11 @@ class Recording:
         self._record: Record | None = None
         """None: it has nothing to do."""
         self._began = drivers.clock.monotonic()
+        self._coming: dict[int, tuple[Coming, ...]] = {}
+        """By the steps that fetch them."""
+        self._shown_at: float | None = None
+        self._is_shown = False
+        self._lock = threading.Lock()
         self.is_superseded = False
         """Somebody wants something else by now."""
         self._said: tuple[Noted, ...] | None = None
@@ -81,11 +89,27 @@ class Recording:
         return both
 
     def _hear(self, event: Progress | StepResult) -> None:
+        if isinstance(event.step.effect, FetchFiles):
+            with self._lock:
+                self._fetch(event, event.step.effect.model)
         if isinstance(event, StepResult):
             self._open.pop(event.step.number, None)
             if event.outcome is not Outcome.DONE:
                 # The first one is the cause: others of the same resource needed it.
                 self._failed.setdefault(event.step.address, event.reason)
+
+    def _fetch(self, event: Progress | StepResult, model: ModelName) -> None:
+        files = () if isinstance(event, StepResult) else event.files
+        self._coming[event.step.number] = tuple(
+            Coming(model, one.name, one.done, one.size) for one in files if one.done < one.size
+        )
+        now = self._drivers.clock.monotonic()
+        self._shown_at = now if self._shown_at is None else self._shown_at
+        coming = [one for of_step in self._coming.values() for one in of_step]
+        if (coming and now - self._shown_at >= SHOW_EVERY_S) or (self._is_shown and not coming):
+            self._shown_at, self._is_shown = now, bool(coming)
+            with contextlib.suppress(OSError):
+                self._drivers.records.show(coming, self._drivers.clock.now())
 
     def settle(self) -> None:
         """Nothing but files is still on its way; the caller holds the run lock."""

@@ -28,11 +28,26 @@ function array(value) {
     return Array.isArray(value) ? value : [];
 }
 
+// Files on their way, of the processes that fetch them and live.
+function downloads() {
+    let names = [];
+    try {
+        names = fs.readdirSync(models.FOLDER);
+    } catch (error) {
+        // Then there is nothing to be read.
+    }
+    const found = names.filter(name => /^downloads\.\d+\.json$/.test(name))
+        .map(name => parsed(read(`${models.FOLDER}/${name}`)))
+        .filter(one => lives(array(one.process)))
+        .map(one => array(one.downloads));
+    return [].concat.apply([], found);
+}
+
 // All of /api/status, for whoever may see all.
 function whole() {
     const noted = parsed(read(`${models.FOLDER}/status.json`));
     return {at: noted.at || null, file: noted.file || null, pending: array(noted.pending),
-            downloads: []};
+            downloads: downloads()};
 }
 
 // Changes of the whole root, such as the gateway's, are for keys without a limit.
@@ -50,6 +65,7 @@ function say(r, body) {
 function status(r) {
     const all = whole();
     all.pending = all.pending.filter(change => mayRead(r, change));
+    all.downloads = all.downloads.filter(one => access.mayUse(r, {name: one.model}));
     say(r, all);
 }
 
@@ -95,4 +111,4 @@ function history(r) {
     say(r, {records: records.filter(each => access.isUnlimited(r) || each.changes.length)});
 }
 
-export default {whole, status, history};
+export default {whole, downloads, status, history};

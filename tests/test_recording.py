@@ -9,9 +9,19 @@ import pytest
 from fake_drivers import FakeWorld
 from launches import make_launch, start_step, step
 
+from reconciler.core.desired import Source
 from reconciler.core.history import Ending
-from reconciler.core.pending import Noted, Status
-from reconciler.core.plan import Action, Change, Plan, ResourceType, Step, WritePins
+from reconciler.core.pending import Coming, Noted, Status
+from reconciler.core.plan import (
+    Action,
+    Change,
+    FetchFiles,
+    Plan,
+    ResourceType,
+    Step,
+    WritePins,
+)
+from reconciler.core.transfers import FileProgress
 from reconciler.core.words import ModelName
 from reconciler.execute import Outcome, Progress, StepResult
 from reconciler.recording import NOT_REACHED, ON_ITS_WAY, About, Recording
@@ -42,6 +52,7 @@ class Run(Recording):
 
     def __init__(self, world: FakeWorld, models: frozenset[ModelName] | None = None) -> None:
         super().__init__(About("apply", FILE, models), world.drivers)
+        self.world = world
         self.told: list[Progress | StepResult] = []
         self.tell = self.hears(self.told.append)
 
@@ -235,6 +246,53 @@ def test_a_record_that_cannot_begin_is_written_at_the_end(world: FakeWorld) -> N
     run.end()
     [record] = world.records.noted
     assert (record.number, record.outcome) == (1, Ending.APPLIED)
+
+
+# ---- files on their way
+
+
+FETCH = step(7, FetchFiles(ModelName("a"), Source(repo="org/a"), "c" * 40, ()))
+
+
+def come(run: Run, *files: tuple[int, int], seconds: float) -> None:
+    """So much of so much is here of each file, and so long later."""
+    named = enumerate(files)
+    progress = tuple(FileProgress(f"{at}.gguf", done, size) for at, (done, size) in named)
+    run.tell(Progress(FETCH, "downloading", 0.0, progress))
+    run.world.clock.advance(seconds)
+
+
+def test_files_on_their_way_are_shown_every_two_seconds(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(plan(steps=(FETCH,)))
+    run.tell(Progress(FETCH, "downloading from org/a", 0.0))
+    for done in range(8):
+        come(run, (done, 9), (5, 5), seconds=0.5)
+    shown = [Coming(ModelName("a"), "0.gguf", done, 9) for done in (4,)]
+    assert world.records.shown == [tuple(shown)]
+    come(run, (8, 9), (5, 5), seconds=0.5)
+    run.ends(FETCH)
+    run.settle()
+    run.end()
+    assert world.records.shown[1:] == [(Coming(ModelName("a"), "0.gguf", 8, 9),), ()]
+
+
+def test_what_came_at_once_is_not_shown(world: FakeWorld) -> None:
+    run = Run(world)
+    run.begin(plan(steps=(FETCH,)))
+    come(run, (1, 9), seconds=0.1)
+    run.ends(FETCH)
+    assert world.records.shown == []
+
+
+def test_what_cannot_be_shown_costs_nothing(world: FakeWorld) -> None:
+    world.records.fault = OSError(errno.ENOSPC, "No space left on device")
+    run = Run(world)
+    run.begin(plan(steps=(FETCH,)))
+    for _ in range(3):
+        come(run, (1, 9), seconds=2.0)
+    run.ends(FETCH)
+    assert world.records.shown == []
 
 
 def test_steps_without_a_change_of_their_own_are_not_told(world: FakeWorld) -> None:

@@ -35,9 +35,9 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.observed import FileStatus
 from reconciler.core.present import human_bytes
 from reconciler.core.words import ModelName, ModelState
-from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, RefusedError, UsageError
-from reconciler.loop import Round, Wanted, execute_files, look_at_files
+from reconciler.loop import ApplyReport, Round, Wanted, execute_files, look_at_files
+from reconciler.recording import About, Recording
 
 INTERRUPTED = "Interrupted: what has come is kept. Once more to leave at once."
 
@@ -78,7 +78,13 @@ def download(
         _show(seen, wanted, workspace, output)
         if seen.guards:
             raise RefusedError("; ".join(guard.message for guard in seen.guards))
-        return _fetch(seen, drivers, output, interrupt)
+        recording = Recording(About("download", workspace.site.desired, frozenset()), drivers)
+        recording.begin(seen.plan)
+        tell = recording.hears(Reporter(output))
+        report = execute_files(seen, drivers, tell, interrupt.event)
+        recording.settle()
+        recording.end(interrupted=interrupt.event.is_set())
+        return _finish(seen, report, output, interrupt)
 
 
 def _meant(names: list[str], desired: DesiredState, *, all_models: bool) -> frozenset[ModelName]:
@@ -109,8 +115,7 @@ def _show(seen: Round, wanted: Wanted, workspace: Workspace, output: Output) -> 
             output.talk(f"{name}: {count}, {human_bytes(files.missing_bytes)} to download")
 
 
-def _fetch(seen: Round, drivers: Drivers, output: Output, interrupt: Interrupt) -> ExitCode:
-    report = execute_files(seen, drivers, Reporter(output), interrupt.event)
+def _finish(seen: Round, report: ApplyReport, output: Output, interrupt: Interrupt) -> ExitCode:
     lacking = {
         name: files.reason
         for name, files in sorted(seen.observed.files.items())

@@ -38,6 +38,17 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """A file that is on its way."""
+
+    model: ModelName
+    file: str
+    bytes: int
+    """So much of it is here."""
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What is pending."""
 
@@ -83,6 +94,12 @@ def merged(
 def status_text(status: Status) -> str:
     """As JSON, in one line."""
     return json.dumps(asdict(status)) + "\n"
+
+
+def coming_text(files: Iterable[Coming], at: float, process: tuple[int, int]) -> str:
+    """What one process fetches at that time, as JSON: when it dies, nobody does any more."""
+    downloads = [asdict(one) | {"at": at} for one in files]
+    return json.dumps({"process": process, "downloads": downloads}) + "\n"
 
 
 def read_status(text: str) -> Status:

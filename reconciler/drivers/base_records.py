@@ -6,10 +6,11 @@ whoever writes them goes on where they cannot be written.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from reconciler.core.history import Origin, Record
-from reconciler.core.pending import Status
+from reconciler.core.pending import Coming, Status
 
 
 class Records(Protocol):
@@ -41,4 +42,12 @@ class Records(Protocol):
 
     def history(self) -> tuple[Record, ...]:
         """The records that there are, the oldest first."""
+        ...
+
+    def show(self, files: Collection[Coming], at: float) -> None:
+        """Let these be the files that this process fetches now; none: it fetches nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         ...

@@ -74,6 +74,21 @@ def write_atomic(path: str | Path, text: str, mode: int = 0o600) -> None:
         _sync_folder(target.parent)
 
 
+def show(path: str | Path, text: str | None) -> None:
+    """Let a file say this for a while; None: it goes. At every moment it is whole or not there.
+
+    It is no effect of its own, and not durable: it is what somebody may look at meanwhile.
+    """
+    if text is None:
+        Path(path).unlink(missing_ok=True)
+        return
+    with _beside(Path(path)) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+
+
 def write_folder(path: str | Path, files: Mapping[str, str]) -> None:
     """Make a folder that is not there yet, whole or not at all, durably; names may have folders."""
     target = Path(path)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import pwd
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from reconciler.core.history import (
     shortened,
 )
 from reconciler.core.observed import ProcessRef
-from reconciler.core.pending import Status, read_status, status_text
+from reconciler.core.pending import Coming, Status, coming_text, read_status, status_text
 from reconciler.core.site import Site
 from reconciler.drivers import effects, locks, proc
 from reconciler.drivers.desired_files import read_sources
@@ -55,12 +56,30 @@ class RunRecords:
         """
         effects.make_folder(self._status.parent)
         effects.write_atomic(self._status, status_text(status))
+        self._clear()
+
+    def show(self, files: Collection[Coming], at: float) -> None:
+        """Let these be the files that this process fetches now; none: it fetches nothing.
+
+        Before the gateway's folder is there, nobody could look.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        process = _process()
+        path = self._status.with_name(f"downloads.{process[0]}.json")
+        if path.parent.is_dir():
+            effects.show(path, coming_text(files, at, process) if files else None)
+
+    def _clear(self) -> None:
+        """What killed runs left is seen as that by their process; here it goes."""
+        for path in self._status.parent.glob("downloads.*.json"):
+            if proc.ref_of(int(path.name.split(".")[1])) is None:
+                effects.show(path, None)
 
     def origin(self) -> Origin:
         """Who runs this, and on which state of the desired file."""
-        own = proc.ref_of(os.getpid())
-        process = (own.pid, own.start_ticks) if own else (0, 0)
-        found = Origin(_user(), process=process)
+        found = Origin(_user(), process=_process())
         with contextlib.suppress(InvalidDesiredError, OSError):
             sources = read_sources(self._desired, Path(self._site.root))
             content = b"".join(one.content for one in sources)
@@ -110,6 +129,11 @@ class RunRecords:
             return self._history.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
+
+
+def _process() -> tuple[int, int]:
+    own = proc.ref_of(os.getpid())
+    return (own.pid, own.start_ticks) if own else (0, 0)
 
 
 def _user() -> str:

@@ -68,6 +68,27 @@ def test_a_key_sees_what_is_about_its_models(world: Rig) -> None:
     assert told(world, NOBODY)["pending"] == []
 
 
+def test_files_on_their_way_are_those_of_runs_that_live(world: Rig) -> None:
+    me = proc.ref_of(os.getpid())
+    assert me
+    files = [
+        {"model": name, "file": "x.gguf", "bytes": 1, "of": 2, "at": 1.5}
+        for name in ("alpha", "twin")
+    ]
+    paths = []
+    for pid, ticks in ((me.pid, me.start_ticks), (1, me.start_ticks), (2**22 + 1, 0)):
+        text = json.dumps({"process": [pid, ticks], "downloads": files})
+        paths.append(Path(world.site.gateway) / f"downloads.{pid}.json")
+        paths[-1].write_text(text)
+    paths.append(Path(world.site.gateway) / "downloads.7.json")
+    paths[-1].write_text("{")
+    assert told(world, ALICE)["downloads"] == files
+    assert told(world, BOB)["downloads"] == [files[1]]
+    for path in paths:
+        path.unlink()
+    assert told(world, ALICE)["downloads"] == []
+
+
 def history(world: Rig, key: str) -> list[Any]:
     found: list[Any] = told(world, key, "/api/history")["records"]
     return found

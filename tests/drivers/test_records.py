@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 from fake_records import FakeRecords
 
 from reconciler.core.history import LARGEST_FILE, Ending, Origin, Record, begun
-from reconciler.core.pending import Noted, Status
+from reconciler.core.pending import Coming, Noted, Status
 from reconciler.core.plan import ResourceType
 from reconciler.core.site import Site
+from reconciler.core.words import ModelName
 from reconciler.drivers import proc
 from reconciler.drivers.base_records import Records
 from reconciler.drivers.records import RunRecords
@@ -64,6 +66,48 @@ def test_a_broken_file_is_as_none(site: Site, real: RunRecords, content: bytes) 
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     assert real.status() == Status()
+
+
+# ---- files on their way
+
+COMING = (Coming(ModelName("a"), "a.gguf", 3, 9),)
+
+
+def shown(site: Site) -> list[Path]:
+    return sorted(Path(site.gateway).glob("*downloads*"))
+
+
+def test_files_on_their_way_are_shown_until_they_are_here(site: Site, real: RunRecords) -> None:
+    real.show(COMING, 1.5)
+    assert shown(site) == []
+    Path(site.gateway).mkdir(parents=True)
+    for _ in range(2):
+        real.show(COMING, 1.5)
+    [path] = shown(site)
+    assert path.name == f"downloads.{os.getpid()}.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    me = proc.ref_of(os.getpid())
+    assert me
+    assert json.loads(path.read_text()) == {
+        "process": [me.pid, me.start_ticks],
+        "downloads": [{"model": "a", "file": "a.gguf", "bytes": 3, "of": 9, "at": 1.5}],
+    }
+    for _ in range(2):
+        real.show((), 2.5)
+        assert shown(site) == []
+
+
+def test_what_a_killed_run_was_fetching_is_cleared_by_the_next(
+    site: Site, real: RunRecords
+) -> None:
+    Path(site.gateway).mkdir(parents=True)
+    real.show(COMING, 1.5)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = Path(site.gateway) / f"downloads.{gone.pid}.json"
+    left.write_text("{}")
+    real.publish(Status(1.5, "x.yaml"))
+    assert [path.name for path in shown(site)] == [f"downloads.{os.getpid()}.json"]
 
 
 # ---- history
@@ -240,9 +284,9 @@ def test_asking_git_writes_nothing_and_runs_nothing(site: Site, real: RunRecords
         git(root, "config", name, str(trap))
     (root / ".git" / "info" / "attributes").write_text("* filter=f\n")
     path.write_text("version: 1\n# changed\n")
-    before = {one: one.stat() for one in root.rglob("*")}
+    before = {one: one.stat().st_ctime_ns for one in root.rglob("*")}
     assert real.origin().dirty
-    assert {one: one.stat() for one in root.rglob("*")} == before
+    assert {one: one.stat().st_ctime_ns for one in root.rglob("*")} == before
 
 
 @pytest.mark.parametrize("script", [None, "#!/bin/sh\nexec sleep 60\n", "#!/bin/sh\nexit 3\n"])

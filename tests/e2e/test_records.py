@@ -5,6 +5,10 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from hub_server import HubServer
+from waiting import eventually
+
+from e2e import hub_lab
 from e2e.lab import Lab
 
 DIES = {"args": {"fake-exit-loading": 3}}
@@ -55,3 +59,42 @@ def test_what_an_interrupted_run_left_is_pending(fakes: Lab) -> None:
     assert "interrupted" in pending(fakes)["slow"][1]
     fakes.apply()
     assert pending(fakes) == {}
+
+
+def test_files_on_their_way_are_shown_while_they_come(fakes: Lab, hub: HubServer) -> None:
+    """kill -9 of the run that fetches them: nobody does any more, and the next run clears it."""
+    content = fakes.weights.read_bytes() + bytes(8 * 2**20)
+    hub.add("org/far-GGUF", {"far-Q4_0.gguf": content})
+    far = {"source": {"repo": "org/far-GGUF"}, "quant": "Q4_0"}
+    fakes.write({"here": {}})
+    fakes.apply()
+    fakes.write({"here": {}, "far": far})
+    child = fakes.begin_apply("--limit-rate", "200k")
+    eventually(lambda: told(fakes)["downloads"], "it is shown")
+    [coming] = told(fakes)["downloads"]
+    assert (coming["model"], coming["of"]) == ("far", len(content))
+    assert coming["file"].endswith("far-Q4_0.gguf")
+    assert coming["bytes"] < len(content)
+    assert pending(fakes)["far"] == ("create", "files are on their way")
+    child.kill()
+    child.wait()
+    assert told(fakes)["downloads"] == []
+    assert list(fakes.state.glob("gateway/downloads.*.json"))
+    fakes.apply()
+    assert (told(fakes)["pending"], told(fakes)["downloads"]) == ([], [])
+    assert list(fakes.state.glob("gateway/*downloads.*")) == []
+
+
+def test_a_download_is_told_too(fakes: Lab, hub: HubServer) -> None:
+    fakes.write({"a": {}})
+    fakes.apply()
+    fakes.write({"a": {}, "far": hub_lab.model(state="present")})
+    fakes.run("download", "far")
+    fakes.run("download", "far")
+    records = fakes.run("history", "--json").json["records"]
+    assert [(one["verb"], one["outcome"]) for one in records] == [
+        ("download", "applied"),
+        ("apply", "applied"),
+    ]
+    assert {one["type"] for one in records[0]["changes"]} <= {"model_file", "lock"}
+    assert told(fakes)["pending"] == []

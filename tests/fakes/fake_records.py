@@ -5,10 +5,11 @@ In: what a run leaves. Out: the same. It passes the tests of the real ones, driv
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from reconciler.core.history import Origin, Record
-from reconciler.core.pending import Status
+from reconciler.core.pending import Coming, Status
 
 
 class FakeRecords:
@@ -18,6 +19,7 @@ class FakeRecords:
         self.fault: OSError | None = None
         self.published: list[Status] = []
         self.noted: list[Record] = []
+        self.shown: list[tuple[Coming, ...]] = []
 
     def status(self) -> Status:
         return self.published[-1] if self.published else Status()
@@ -39,3 +41,8 @@ class FakeRecords:
 
     def history(self) -> tuple[Record, ...]:
         return tuple({one.number: one for one in self.noted}.values())
+
+    def show(self, files: Collection[Coming], at: float) -> None:
+        if self.fault:
+            raise self.fault
+        self.shown.append(tuple(files))
