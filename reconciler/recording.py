@@ -79,6 +79,13 @@ class Recording:
         with contextlib.suppress(OSError):
             self._record = self._drivers.records.note(record)
 
+    def refuse(self, plan: Plan, why: str) -> None:
+        """None of this is carried out until an operator allows it."""
+        self._changes = {one.address: one for one in plan.changes}
+        self._blocked = {one.address: one.blocked for one in plan.blocked}
+        self._failed = {one.address: why for one in plan.changes if one.action is not Action.NO_OP}
+        self.settle()
+
     def hears(self, report: Report) -> Report:
         """The same report, of which the records hear too."""
 
@@ -136,7 +143,7 @@ class Recording:
         return Ending.BLOCKED if self._blocked else Ending.APPLIED
 
     def _status(self, why: str) -> Status:
-        left = {**dict.fromkeys(self._open.values(), why), **self._blocked, **self._failed}
+        left = {**dict.fromkeys(self._open.values(), why), **self._failed, **self._blocked}
         changes = [
             one for one in self._changes.values() if one.action is not Action.NO_OP or one.blocked
         ]

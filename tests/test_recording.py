@@ -151,6 +151,19 @@ def test_a_plan_without_steps_writes_only_news(world: FakeWorld) -> None:
     assert world.records.status().file == FILE
 
 
+def test_what_a_guard_refused_waits_with_its_message(world: FakeWorld) -> None:
+    stuck = change("b", Action.NO_OP, "no engine")
+    refused = plan(change("a"), stuck, change("c", Action.NO_OP), steps=(A,))
+    for _ in range(2):
+        Run(world).refuse(refused, "refused: too much")
+    assert pending(world) == (
+        left("a", "refused: too much"),
+        left("b", "no engine", "blocked"),
+    )
+    assert len(world.records.published) == 1
+    assert world.records.noted == []
+
+
 def test_a_run_about_one_model_keeps_what_is_pending_of_others(world: FakeWorld) -> None:
     world.records.publish(Status(1, FILE, (left("a", "old"), left("b", "old"))))
     run = Run(world, frozenset({ModelName("a")}))

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from reconciler.app import Workspace, check_file, open_file, open_root, plan_document
-from reconciler.cli.carry import Work, complete
+from reconciler.cli.carry import Work, complete, note_refusal
 from reconciler.cli.output import Output, ask, can_ask
 from reconciler.cli.verbs import (
     AllowProtectedOption,
@@ -223,6 +223,8 @@ def perform(run: Run, output: Output) -> ExitCode:
             if not seen.guards and (seen.plan.is_noop or run.yes):
                 _show(seen, run, output)
                 return _carry_out(run, seen, release, output, interrupt)
+            if seen.guards and run.yes and not run.why and not run.scope:
+                note_refusal(run, seen)
         _show(seen, run, output)
         with interrupt.asking():
             allowed = _approval(run, seen)

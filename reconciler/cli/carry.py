@@ -71,6 +71,15 @@ def complete(
     return _finish(work.wanted.desired, report, output, interrupt)
 
 
+def note_refusal(work: Work, seen: Round) -> None:
+    """Let people see what waits for an operator. The caller holds the run lock."""
+    site = work.workspace.site
+    # Of another file than the one that this root follows, nothing is to be done here.
+    if seen.observed.journal.desired in {None, site.desired}:
+        why = "; ".join(guard.message for guard in seen.guards)
+        Recording(About(work.verb, site.desired), work.drivers).refuse(seen.plan, f"refused: {why}")
+
+
 def _go_on(work: Work, first: Round, report: ApplyReport, course: Course) -> ApplyReport:
     """The rest, once the files are here: unless somebody wants something else by now.
 

@@ -98,3 +98,21 @@ def test_a_download_is_told_too(fakes: Lab, hub: HubServer) -> None:
     ]
     assert {one["type"] for one in records[0]["changes"]} <= {"model_file", "lock"}
     assert told(fakes)["pending"] == []
+
+
+def test_what_a_guard_refused_is_pending(fakes: Lab) -> None:
+    fakes.write({"a": {"protect": True}, "b": {}})
+    fakes.apply()
+    fakes.write({"a": {"protect": True, "params": {"temp": 0.1}}, "b": {}})
+    fakes.apply(code=4)
+    assert pending(fakes)["a"] == (
+        "replace",
+        "refused: a is protected and would be stopped or replaced",
+    )
+    # Another file is not what this root follows.
+    other = fakes.file.with_name("other.yaml")
+    other.write_text(fakes.file.read_text())
+    fakes.run("apply", str(other), "-y", code=4)
+    assert told(fakes)["file"] == "desired/x.yaml"
+    fakes.apply("--allow-protected", "a")
+    assert pending(fakes) == {}
