@@ -6,6 +6,7 @@ import access from 'access.js';
 import bodies from 'bodies.js';
 import live from 'live.js';
 import models from 'models.js';
+import records from 'records.js';
 import scrape from 'scrape.js';
 
 const PHASES = ['exited', 'ready', 'starting', 'suspended', 'unhealthy'];
@@ -135,7 +136,7 @@ function ofPlan(visible, isWhole) {
     const mine = name => isWhole || names.indexOf(String(name).replace(/\[[0-9]+\]$/, '')) >= 0;
     const list = value => (Array.isArray(value) ? value : []).filter(bodies.isObject);
     const pending = list(status.pending).filter(each => mine(each.name)).length;
-    const files = list(status.downloads).filter(each => mine(each.model));
+    const files = list(records.downloads()).filter(each => mine(each.model));
     const ofFile = each => ({model: each.model, file: each.file});
     return [
         own('plan_timestamp_seconds', 'gauge',

@@ -4,7 +4,7 @@ import {byId, keep, make, moment, since} from './dom.js';
 import {change} from './plan.js';
 
 const MOST = 30;
-const GOOD = ['done', 'ok', 'converged', 'ready'];
+const TONES = {applied: 'good', running: 'soft'};
 
 function commit({commit: full, dirty}) {
   if (!full) return null;
@@ -17,7 +17,7 @@ function create(record) {
     make('time', {datetime: new Date(record.at * 1000).toISOString(), title: moment(record.at)}),
     make('strong', {}, String(record.verb)),
     make('span', {}, `by ${record.who || 'unknown'}`), commit(record),
-    make('span', {class: GOOD.includes(record.outcome) ? 'good' : 'bad'}, String(record.outcome)));
+    make('span', {class: TONES[record.outcome] || 'bad'}, String(record.outcome)));
   const changes = record.changes || [];
   const list = changes.length ? make('ul', {class: 'changes'}, ...changes.map(change)) : null;
   const more = list && (changes.length > 3
@@ -29,7 +29,7 @@ export function showHistory(history) {
   const records = ((history && history.records) || []).slice()
     .sort((one, other) => other.number - one.number).slice(0, MOST);
   byId('history').hidden = !records.length;
-  const rows = keep(byId('history-records'), records, one => String(one.number), create);
+  const rows = keep(byId('history-records'), records, one => `${one.number} ${one.outcome}`, create);
   rows.forEach((row, place) => {
     row.querySelector('time').textContent = `${since(records[place].at)} ago`;
   });

@@ -226,12 +226,13 @@ def test_what_the_last_run_left_to_do(world: Rig) -> None:
     change = {"action": "create", "reason": "x"}
     names = ("alpha", "twin[1]", "gateway")
     loading = {"model": "alpha", "file": 'a"b\\c.gguf', "bytes": 5, "of": 9}
-    status = {
-        "at": 1700.5,
-        "pending": [{"name": name, **change} for name in names],
-        "downloads": [loading, {**loading, "file": "unknown size", "of": None}, "rubbish"],
-    }
+    status = {"at": 1700.5, "pending": [{"name": name, **change} for name in names]}
     path.write_text(json.dumps(status))
+    me = proc.ref_of(os.getpid())
+    assert me
+    files = [loading, {**loading, "file": "unknown size", "of": None}, "rubbish"]
+    coming = path.with_name(f"downloads.{me.pid}.json")
+    coming.write_text(json.dumps({"process": [me.pid, me.start_ticks], "downloads": files}))
     found = page(world)
     assert found.value("llm_reconcile_plan_timestamp_seconds") == 1700.5
     assert found.value("llm_reconcile_plan_changes_pending") == 3
@@ -243,9 +244,11 @@ def test_what_the_last_run_left_to_do(world: Rig) -> None:
     assert "llm_reconcile_download_bytes" not in limited.series
     for rubbish in ("", "{", "[]", '{"at": "x", "pending": {"length": 9}, "downloads": 3}'):
         path.write_text(rubbish)
+        coming.write_text(rubbish)
         served = page(world).series
         assert not {name for name in served if "_plan_" in name or "_download_" in name}
     path.unlink()
+    coming.unlink()
 
 
 def test_a_key_sees_its_models_alone(world: Rig) -> None:
