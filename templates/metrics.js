@@ -1,9 +1,10 @@
 // /metrics: one page for Prometheus.
-// In: what live.js and scrape.js know of the servers, the notes of the last run, /proc. Out: text in
-// the exposition format 0.0.4. A key that is for some models sees only these. It keeps no state.
+// In: what live.js and scrape.js know of the servers and counts.js of requests, the notes of the last
+// run, /proc. Out: text in the exposition format 0.0.4. A key that is for some models sees only these. It keeps no state.
 import fs from 'fs';
 import access from 'access.js';
 import bodies from 'bodies.js';
+import counts from 'counts.js';
 import live from 'live.js';
 import models from 'models.js';
 import records from 'records.js';
@@ -24,12 +25,13 @@ function isNumber(value) {
     return typeof value === 'number' && isFinite(value);
 }
 
-// A family of our own. Samples are pairs of labels and a value; what has no value is left out.
+// A family of our own. Samples are labels, a value, and what is added to the name; what has no value
+// is left out.
 function own(name, type, help, samples) {
     const full = `llm_reconcile_${name}`;
     const lines = samples.filter(each => isNumber(each[1])).map(each => {
         const inside = labels(each[0]);
-        return `${full}${inside ? `{${inside}}` : ''} ${each[1]}`;
+        return `${full}${each[2] || ''}${inside ? `{${inside}}` : ''} ${each[1]}`;
     });
     return {name: full, type: type, help: help, lines: lines};
 }
@@ -150,6 +152,41 @@ function ofPlan(visible, isWhole) {
     ];
 }
 
+// What was asked of the models that may be seen; a key that is for some sees its own requests alone.
+function ofRequests(r, visible) {
+    const names = visible.map(model => model.name), whole = !r.variables.key_scope;
+    const requests = counts.counted('requests').map(each => ({
+        labels: {model: each[0][0], key: each[0][1], status: each[0][2]}, value: each[1],
+    })).filter(each => whole
+        ? each.labels.model === '-' || names.indexOf(each.labels.model) >= 0
+        : each.labels.key === r.variables.key && names.indexOf(each.labels.model) >= 0);
+    return [
+        own('requests_total', 'counter', 'Requests that have ended, by model, key and status.',
+            requests.map(each => [each.labels, each.value])),
+        own('request_duration_seconds', 'histogram', 'How long answered requests took, streams to their end.',
+            histogram('duration', names)),
+        own('request_first_byte_seconds', 'histogram', 'How long servers took to begin their answer.',
+            histogram('first', names)),
+    ];
+}
+
+function histogram(what, names) {
+    const found = Object.create(null), samples = [];
+    counts.counted(what).forEach(each => {
+        found[each[0][0]] = found[each[0][0]] || {};
+        found[each[0][0]][each[0][1]] = each[1];
+    });
+    names.filter(name => found[name]).forEach(name => {
+        let sum = 0;
+        counts.BOUNDS.concat('+Inf').forEach((bound, i) => {
+            sum += found[name][i] || 0;
+            samples.push([{model: name, le: bound}, sum, '_bucket']);
+        });
+        samples.push([{model: name}, found[name].sum, '_sum'], [{model: name}, sum, '_count']);
+    });
+    return samples;
+}
+
 // The families of all servers, each once.
 function merged(found) {
     const all = [], known = Object.create(null);
@@ -178,7 +215,7 @@ async function page(r) {
     const notes = live.notes();
     const families = ofGateway().concat(
         ofPlan(visible, !r.variables.key_scope), ofModels(visible, notes), ofInstances(found),
-        merged(found));
+        ofRequests(r, visible), merged(found));
     r.headersOut['Content-Type'] = 'text/plain; version=0.0.4; charset=utf-8';
     r.headersOut['Cache-Control'] = 'no-store';
     r.return(200, families.filter(each => each.lines.length).map(text).join(''));

@@ -37,6 +37,7 @@ NETWORK = frozenset(
 LACKS = {
     "js_import": "njs, built in: it routes by the body's `model`",
     "js_shared_dict_zone": "njs 0.8: it remembers for a second which servers are ready",
+    "js_periodic": "njs 0.8.1: it counts the requests for /metrics",
     "keepalive_min_timeout": "nginx 1.27.4: it lets a reload fail no request",
     "keepalive 0": "a newer nginx: it lets a replaced server be seen at once",
     "http2 on": "nginx 1.25.1 with ssl: many requests of a client share a connection",

@@ -57,6 +57,7 @@ class NginxGateway:
         self._clock = clock or SystemClock()
         self._folder = Path(site.gateway)
         self._current = self._folder / "current"
+        self._access_log = self._folder / "logs" / "access.log"
         self._error_log = self._folder / "logs" / "error.log"
 
     # ---- looking
@@ -217,6 +218,9 @@ class NginxGateway:
             effects.unlink(log)
             # Left behind by a killed nginx. Nobody listens on it: we hold the lock.
             effects.unlink(self._site.control_socket)
+            # It counts requests by this log: those of the nginx before are none of its own.
+            if _size(self._access_log):
+                effects.rename(self._access_log, f"{self._access_log}.1")
             child = effects.spawn(
                 self._command(effect, "current/nginx.conf"),
                 env=_environment(),

@@ -35,6 +35,11 @@ class Probe:
 PROBES = (
     Probe("js_import", "js_import probe from probe.js;"),
     Probe("js_shared_dict_zone", "js_shared_dict_zone zone=probe:1m timeout=1s evict;"),
+    Probe(
+        "js_periodic",
+        "js_import probe from probe.js; server { listen unix:probe.sock; "
+        "location @probe { js_periodic probe.read interval=1s; } }",
+    ),
     Probe("keepalive_min_timeout", "keepalive_min_timeout 10s;"),
     Probe("keepalive 0", 'upstream probe { server "unix:/probe.sock"; keepalive 0; }'),
     Probe("http2 on", "http2 on; ssl_protocols TLSv1.3;", only_tls=True),

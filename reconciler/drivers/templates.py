@@ -39,6 +39,7 @@ NAMES = (
     "answers.js",
     "bodies.js",
     "conversations.js",
+    "counts.js",
     "live.js",
     "logs.js",
     "metrics.js",
