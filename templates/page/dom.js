@@ -44,13 +44,13 @@ export function number(value) {
   return value.toLocaleString('en', {maximumFractionDigits: value < 100 ? 1 : 0});
 }
 
-// Two units at most: 3 d 4 h, 2 min 5 s.
-export function duration(seconds) {
+// Two units at most: 3 d 4 h, 2 min 5 s; or one.
+export function duration(seconds, most = 2) {
   const units = [['d', 86400], ['h', 3600], ['min', 60], ['s', 1]];
   const first = units.findIndex(([, length]) => seconds >= length);
   if (first < 0) return '0 s';
   let left = Math.floor(seconds);
-  return units.slice(first, first + 2).map(([unit, length]) => {
+  return units.slice(first, first + most).map(([unit, length]) => {
     const count = Math.floor(left / length);
     left -= count * length;
     return count ? `${count} ${unit}` : '';
@@ -59,6 +59,10 @@ export function duration(seconds) {
 
 export function since(unixSeconds) {
   return typeof unixSeconds === 'number' ? duration(Math.max(0, Date.now() / 1000 - unixSeconds)) : '';
+}
+
+export function ago(unixSeconds) {
+  return `${duration(Math.max(0, Date.now() / 1000 - unixSeconds), 1)} ago`;
 }
 
 export function moment(unixSeconds) {

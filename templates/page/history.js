@@ -1,6 +1,6 @@
 // What was applied: when, by whom, from which commit, with what end.
 // In: /api/history. Out: a list, the newest first; hidden where nothing is known.
-import {byId, keep, make, moment, since} from './dom.js';
+import {ago, byId, keep, make, moment} from './dom.js';
 import {change} from './plan.js';
 
 const MOST = 30;
@@ -19,9 +19,10 @@ function create(record) {
     make('span', {}, `by ${record.who || 'unknown'}`), commit(record),
     make('span', {class: TONES[record.outcome] || 'bad'}, String(record.outcome)));
   const changes = record.changes || [];
-  const list = changes.length ? make('ul', {class: 'changes'}, ...changes.map(change)) : null;
+  const rest = record.more ? make('li', {class: 'soft'}, `and ${record.more} more`) : null;
+  const list = changes.length ? make('ul', {class: 'changes'}, ...changes.map(change), rest) : null;
   const more = list && (changes.length > 3
-    ? make('details', {}, make('summary', {}, `${changes.length} changes`), list) : list);
+    ? make('details', {}, make('summary', {}, `${changes.length + (record.more || 0)} changes`), list) : list);
   return make('li', {}, head, record.message ? make('p', {class: 'soft'}, String(record.message)) : null, more);
 }
 
@@ -31,6 +32,6 @@ export function showHistory(history) {
   byId('history').hidden = !records.length;
   const rows = keep(byId('history-records'), records, one => `${one.number} ${one.outcome}`, create);
   rows.forEach((row, place) => {
-    row.querySelector('time').textContent = `${since(records[place].at)} ago`;
+    row.querySelector('time').textContent = ago(records[place].at);
   });
 }

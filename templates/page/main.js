@@ -34,10 +34,12 @@ function show({models, generation}) {
   byId('lost').hidden = byId('locked').hidden = true;
   byId('plain')?.remove();
   document.body.classList.remove('stale');
-  const wanted = models.filter(model => model.phase !== 'absent').length;
-  const ready = models.filter(model => model.phase === 'ready').length;
+  const phases = models.map(model => model.phase).filter(phase => phase !== 'absent');
+  const [wanted, ready] = [phases.length, phases.filter(phase => phase === 'ready').length];
+  const others = [...new Set(phases)].filter(phase => phase !== 'ready').sort()
+    .map(phase => `, ${phases.filter(other => other === phase).length} ${phase}`);
   const running = models.reduce((sum, {name}) => sum + (samples.standing(name).busy || 0), 0);
-  say(byId('summary'), models.length ? `${ready} of ${wanted} ready` : '');
+  say(byId('summary'), models.length ? `${ready} of ${wanted} ready${others.join('')}` : '');
   // By itself: what is said aloud at each change may not change with every look.
   say(byId('running'), running ? `${running} ${running === 1 ? 'request' : 'requests'} running` : '');
   document.title = models.length ? `${ready}/${wanted} Models` : 'Models';

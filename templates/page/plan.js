@@ -1,16 +1,17 @@
 // What is not applied yet, and what is being fetched.
 // In: /api/status. Out: two sections, hidden where there is nothing to tell.
-import {byId, keep, make, moment, say, since, size} from './dom.js';
+import {ago, byId, keep, make, moment, say, size} from './dom.js';
 
+// As plans write them.
 const SIGNS = {
-  create: '+', start: '+', update: '~', change: '~', replace: '-/+', surge: '+/-',
-  delete: '-', stop: '-', remove: '-', adopt: '>', drift: '!', blocked: '!',
+  create: '+', update: '~', replace: '-/+', surge: '+/-', delete: '-', adopt: '>', blocked: '!',
 };
 
-export function change({name, action, reason}) {
+export function change({type, name, action, reason}) {
+  const what = type === 'model_file' ? `files of ${name}` : String(name);
   return make('li', {},
-    make('code', {class: 'sign', 'aria-hidden': 'true'}, SIGNS[action] || '·'),
-    make('span', {}, make('strong', {}, String(name)), ` ${action}`,
+    make('code', {class: 'sign', 'aria-hidden': 'true'}, SIGNS[action] || '~'),
+    make('span', {}, make('strong', {}, what), ` ${action}`,
       make('span', {class: 'soft'}, reason ? ` – ${reason}` : '')));
 }
 
@@ -26,11 +27,11 @@ export function showPlan(status) {
   byId('pending').hidden = !pending.length;
   byId('downloads').hidden = !downloads.length;
   if (pending.length) {
-    say(byId('pending-file'), `What ${status.file} would change, seen ${since(status.at)} ago; ` +
-      `llm-reconcile apply ${status.file} does it.`);
-    byId('pending-file').title = moment(status.at);
+    say(byId('pending-at'), `as of ${ago(status.at)}`);
+    byId('pending-at').title = moment(status.at);
+    say(byId('pending-command'), `llm-reconcile apply ${status.file}`);
     keep(byId('pending-changes'), pending,
-      one => JSON.stringify([one.name, one.action, one.reason]), change);
+      one => JSON.stringify([one.type, one.name, one.action, one.reason]), change);
   }
   const rows = keep(byId('downloads-files'), downloads,
     one => JSON.stringify([one.model, one.file]), download);

@@ -1,6 +1,6 @@
 """The status page as nginx serves it: its files, who may read them, what stands in them by itself.
 
-What a browser makes of them is tested in e2e/test_page.py.
+What a browser makes of them is tested in test_page.py.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,11 @@ import pytest
 from browser import Window, chromium, window, without_scripts
 from gateway_rig import Rig, forget_requests, rig
 from playwright.sync_api import Browser, Page, expect
+
+from reconciler.core.pending import Coming, coming_text
+from reconciler.core.words import ModelName
+from reconciler.drivers import effects, proc
+from reconciler.drivers.clock import SystemClock
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -71,7 +77,7 @@ def card(page: Page, name: str) -> Any:
 
 def test_each_model_has_a_card(opened: Window) -> None:
     page = opened.page
-    expect(page.locator("#summary")).to_have_text("3 of 4 ready")
+    expect(page.locator("#summary")).to_have_text("3 of 4 ready, 1 exited")
     alpha = card(page, "alpha")
     expect(alpha.locator(".phase")).to_have_text("ready")
     for text in ("UD-Q4_K_XL", "1.0 GiB", "restarts2", f"also {MARKUP}, org/alpha:Q4"):
@@ -94,7 +100,7 @@ def test_a_phase_changes_on_the_open_page_and_what_was_opened_stays(
     world.backends["alpha.a"].health = 503
     expect(alpha.locator(".phase")).to_have_text("starting")
     expect(alpha.get_by_role("button", name="Try it")).to_be_disabled()
-    expect(opened.page.locator("#summary")).to_have_text("2 of 4 ready")
+    expect(opened.page.locator("#summary")).to_have_text("2 of 4 ready, 1 exited, 1 starting")
     world.backends["alpha.a"].health = 200
     expect(alpha.locator(".phase")).to_have_text("ready")
     expect(code).to_be_visible()
@@ -152,6 +158,22 @@ def test_a_refusal_says_why_and_when_to_come_again(opened: Window) -> None:
     expect(said).to_contain_text("Try again in 2 s.")
 
 
+def test_downloads_have_bars(opened: Window, world: Rig) -> None:
+    me = proc.ref_of(os.getpid())
+    assert me
+    notes = Path(world.site.gateway, f"downloads.{me.pid}.json")
+    at = SystemClock().now()
+    for here in (2**30, 3 * 2**30):
+        files = (Coming(ModelName("idle"), f"{MARKUP}.gguf", here, 4 * 2**30),)
+        effects.write_atomic(notes, coming_text(files, at, (me.pid, me.start_ticks)))
+        row = opened.page.get_by_role("region", name="Downloads").get_by_role("listitem")
+        expect(row).to_contain_text(f"{MARKUP}.gguf")
+        expect(row).to_contain_text(f"{here / 2**30:.1f} GiB of 4.0 GiB, {here * 25 // 2**30} %")
+        assert row.get_by_role("progressbar").evaluate("bar => bar.value / bar.max") == here / 2**32
+    notes.unlink()
+    expect(opened.page.locator("#downloads")).to_be_hidden()
+
+
 def test_the_gateway_goes_and_comes_back(browser: Browser) -> None:
     with rig() as made, window(browser) as opened:
         rendered = made.render({"alpha": {}})
@@ -164,7 +186,7 @@ def test_the_gateway_goes_and_comes_back(browser: Browser) -> None:
         expect(opened.page.locator("body.stale .card")).to_have_count(1)
         made.apply(rendered)
         expect(opened.page.locator("#lost")).to_be_hidden()
-        expect(opened.page.locator("#summary")).to_have_text("0 of 1 ready")
+        expect(opened.page.locator("#summary")).to_have_text("0 of 1 ready, 1 exited")
 
 
 def test_without_models_it_says_what_to_do(browser: Browser) -> None:

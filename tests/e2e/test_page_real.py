@@ -1,4 +1,4 @@
-"""The status page over real servers: an answer, what is counted, what an operator stops."""
+"""The status page over real servers: an answer, what is counted, what runs leave behind."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def browser() -> Iterator[Browser]:
 def world(tiny_model: Path) -> Iterator[Lab]:
     folder = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))
     made = Lab(folder, tiny_model)
-    made.write({"talker": {}, "other": {}})
-    made.apply()
+    made.write({"talker": {}, "lost": {"source": {"path": "nowhere.gguf"}}})
+    made.apply(code=3)
     yield made
     assert made.close() == []
     shutil.rmtree(folder)
@@ -63,6 +63,18 @@ def test_an_answer_comes_and_is_counted(opened: Window, world: Lab) -> None:
     expect(talker).to_contain_text("memory")
     page.get_by_role("button", name="Start over").click()
     expect(page.locator(".said")).to_have_count(0)
+
+
+def test_what_was_done_and_what_was_not(opened: Window, world: Lab) -> None:
+    page = opened.page
+    pending = page.get_by_role("region", name="Not applied yet")
+    expect(pending.get_by_role("listitem")).to_contain_text("lost blocked")
+    expect(pending).to_contain_text("nowhere.gguf")
+    expect(pending).to_contain_text("llm-reconcile apply desired/x.yaml")
+    record = page.get_by_role("region", name="What was applied").get_by_role("listitem").first
+    expect(record).to_contain_text("apply")
+    expect(record).to_contain_text("blocked")
+    expect(record).to_contain_text("talker create")
 
 
 def test_what_was_suspended_says_why_and_when_to_come_again(opened: Window, world: Lab) -> None:
