@@ -5,6 +5,7 @@ import access from 'access.js';
 import answers from 'answers.js';
 import bodies from 'bodies.js';
 import conversations from 'conversations.js';
+import hold from 'hold.js';
 import live from 'live.js';
 import models from 'models.js';
 
@@ -58,13 +59,18 @@ function suspension(name) {
 }
 
 // nginx got no answer from the model's server.
-function failed(r) {
+async function failed(r) {
     const name = r.variables.model;
     const connected = (r.variables.upstream_connect_time || '-').split(/[,: ]+/).pop() !== '-';
     if (!connected && r.variables.conversation) {
         // All replicas have as many conversations as they have slots (or are not there).
         r.variables.conversation = '';
         r.internalRedirect('@model_' + name);
+        return;
+    }
+    const model = connected || !models.HOLD_MILLISECONDS ? null : models.find(name);
+    if (model && await hold.until(r, model, () => suspension(name))) {
+        r.internalRedirect('@again_' + name);
         return;
     }
     const noted = connected ? null : suspension(name);

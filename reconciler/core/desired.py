@@ -238,6 +238,8 @@ class Gateway(_Base):
     """Further Host names that are accepted; loopback names always are."""
     cors_origins: tuple[Origin, ...] = Field((), json_schema_extra=GATEWAY)
     """Pages and apps elsewhere that may ask from a browser, by their origin."""
+    hold: Duration = Field(0.0, json_schema_extra=GATEWAY)
+    """How long a request waits for a server that does not answer; 0s: it gets 503 at once."""
     keys_file: InnerPath | None = Field(None, json_schema_extra=GATEWAY)
     """A file of `name:key[:model,model] [rpm=N] [parallel=N]` lines, its owner's alone."""
     tls: Tls | None = Field(None, json_schema_extra=GATEWAY)

@@ -107,6 +107,8 @@ class GatewayView:
     control_socket: str
     live_file: str
     """What is known of the instances beyond their phase, as JSON; it need not be there."""
+    hold_s: float
+    """How long a request waits for a server that does not answer."""
     keys: tuple[ServedKey, ...] | None
     """None: everybody who can reach it may use it."""
     tls: Encryption | None
@@ -206,6 +208,7 @@ def gateway_view(
         sockets=site.sockets,
         control_socket=site.control_socket,
         live_file=live_file(site),
+        hold_s=gateway.hold,
         keys=_keys(desired, secrets) if gateway.keys_file else None,
         tls=_encryption(gateway.tls, site, secrets) if gateway.tls else None,
     )

@@ -142,6 +142,18 @@ def test_a_replica_has_as_many_conversations_as_slots(flags: dict[str, Any], slo
     assert conf(view({"tiny": flags})) == conf(view({"tiny": {}}))
 
 
+def test_who_does_not_hold_pays_nothing_for_it() -> None:
+    assert "proxy_request_buffering on;" not in conf(view())
+    assert "@again_" not in conf(view())
+    held = conf(view(hold="1m30s"))
+    # Each way to a model, and the way back: two of it, and one port.
+    assert held.count("proxy_request_buffering on;") == 4 * 2 + 2
+    assert held.count("location @again_glm-5.1 {") == 2
+    assert "rewrite ^/api/glm-5[.]1$ / break;" in held
+    script = render_gateway(view(hold="1m30s"), TEMPLATES).files["models.js"]
+    assert "const HOLD_MILLISECONDS = 90000;" in script
+
+
 def test_the_routers_table() -> None:
     models = router(view())
     assert [model["name"] for model in models] == [
@@ -212,7 +224,8 @@ def test_what_the_gateway_serves_changes_the_generation(change: dict[str, Any]) 
 def test_every_template_changes_the_generation() -> None:
     def generation(templates: Mapping[str, str]) -> str:
         key = ServedKey("alice", "a" * 64, None)
-        return render_gateway(dataclasses.replace(view(), keys=(key,)), templates).generation
+        shown = dataclasses.replace(view(hold="1m"), keys=(key,))
+        return render_gateway(shown, templates).generation
 
     for name, text in TEMPLATES.items():
         # Of a part only its macros are taken over.

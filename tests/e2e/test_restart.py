@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from e2e.lab import Lab
+from e2e.load import requests
 
 
 def test_restart_replaces_the_named_model_only(lab: Lab) -> None:
@@ -23,6 +24,22 @@ def test_restart_replaces_the_named_model_only(lab: Lab) -> None:
     lab.run("restart", "--all")
     assert not set(lab.pids().values()) & set(before.values())
     assert "No changes." in lab.plan().out
+
+
+def test_with_hold_a_restart_fails_no_request(lab: Lab) -> None:
+    lab.write({"a": {}}, gateway={"listen": f"127.0.0.1:{lab.listen}", "hold": "1m"})
+    lab.apply()
+    before = lab.pids()
+    load = requests(lab, "a")
+    load.start()
+    try:
+        load.some_more()
+        lab.run("restart", "a")
+        load.some_more()
+    finally:
+        counts = load.stop()
+    assert set(counts) == {"200"}, counts
+    assert lab.pids() != before
 
 
 def test_restart_takes_a_file_that_was_replaced_in_place(lab: Lab) -> None:
