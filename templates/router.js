@@ -41,7 +41,9 @@ function route(r) {
 // To the one server, or of several to the one that knows the conversation.
 function pass(r, model, body) {
     const conversation = model.instances.length > 1 ? conversations.of(r, body) : '';
-    r.variables.conversation = conversation;
+    if (conversation) {
+        r.variables.conversation = conversation;
+    }
     r.internalRedirect((conversation ? '@talk_' : '@model_') + model.name);
 }
 

@@ -122,6 +122,7 @@ def _require_protection(view: GatewayView, text: str) -> None:
             *(f"zone=pace_{pace}:" for pace in view.paces),
             *(f"zone=width_{width}:" for width in view.widths),
         ],
+        "gateway.hold": ["@again_"] if view.hold_s and view.routed else [],
         "gateway.tls": [view.tls.key] if view.tls else [],
         "gateway.cors_origins": view.cors_origins,
     }

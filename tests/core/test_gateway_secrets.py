@@ -98,6 +98,13 @@ def test_limits_are_in_the_outline() -> None:
     }
 
 
+def test_an_own_template_that_holds_nothing_is_refused_once_it_shall() -> None:
+    older = {**TEMPLATES, "_hold.conf.j2": TEMPLATES["_hold.conf.j2"].replace("@again_", "@x_")}
+    assert render_gateway(view(), older).outline.keys
+    with pytest.raises(GatewayError, match="does nothing with gateway"):
+        render_gateway(view(hold="1m"), older)
+
+
 def test_an_own_template_without_limits_is_refused_once_there_are_some() -> None:
     older = {**TEMPLATES, "_keys.conf.j2": TEMPLATES["_keys.conf.j2"].replace("zone=", "zone=x")}
     assert render_gateway(view(), older).outline.keys

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_programs import EngineProgram, real_engines
+from engine_server import Server
 from gateway_rig import Rig, eventually, forget_requests, rig
 
+from reconciler.core.words import InstanceName
+
 NAMES = ("twin", "twin[1]", "twin[2]")
+PAIR = ("pair", "pair[1]")
 SMALL = ("small", "small[1]", "small[2]")
 CHAT = "/v1/chat/completions"
 SYSTEM = {"role": "system", "content": 'Say {"role":"user"} or \\ or ]}.'}
@@ -173,3 +178,28 @@ def test_a_replica_that_is_gone_loses_no_turn(world: Rig) -> None:
         for name in NAMES:
             world.route(name, "a")
     assert served_by(world, third) == home
+
+
+@pytest.mark.parametrize("engine", real_engines()[-1:], ids=str)
+def test_the_prompt_of_the_last_turn_is_in_the_cache(
+    engine: EngineProgram, tiny_model: Path
+) -> None:
+    with rig() as made, contextlib.ExitStack() as running:
+        made.apply(made.render({"pair": {"replicas": 2}}))
+        for instance in PAIR:
+            address = made.site.socket(InstanceName(instance), "a")
+            server = Server(engine.command, tiny_model, address, "--ctx-size", "8192")
+            running.enter_context(server).ready()
+            made.route(instance, "a")
+        for number in range(2):
+            messages = [{"role": "user", "content": f"{number} is asked about. " * 10}]
+            known = []
+            for _ in range(3):
+                asked = {"model": "pair", "messages": messages, "max_tokens": 4}
+                answer = made.ask("POST", CHAT, asked).json
+                known.append(answer["timings"]["cache_n"])
+                messages += [
+                    {"role": "assistant", "content": "x"},
+                    {"role": "user", "content": "y"},
+                ]
+            assert known[0] < 100 < min(known[1:]), known

@@ -15,6 +15,7 @@ LIMITS = {
     "minute": "rpm=2",
     "other": "rpm=2",
     "noted": "rpm=1",
+    "patient": "rpm=2",
     "kept": "rpm=1",
     "quick": "rpm=30",
     "single": "parallel=1",
@@ -29,7 +30,11 @@ def line(name: str) -> str:
 
 
 def models(world: Rig) -> dict[str, Any]:
-    return {"alpha": {"port": world.ports["alpha"]}, "twin": {"replicas": 2}, "down": {}}
+    return {
+        "alpha": {"port": world.ports["alpha"]},
+        "twin": {"replicas": 2},
+        "down": {"replicas": 2},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,8 @@ def of(name: str) -> dict[str, str]:
 def post(
     world: Rig, name: str, path: str = "/v1/x", model: str = "alpha", port: int | None = None
 ) -> Answer:
-    return world.ask("POST", path, {"model": model}, headers=of(name), port=port)
+    body = {"model": model, "prompt": "x"}
+    return world.ask("POST", path, body, headers=of(name), port=port)
 
 
 def said(answer: Answer) -> tuple[int, str, str, str]:
@@ -92,6 +98,12 @@ def test_looking_and_what_goes_to_no_model_is_not_counted(world: Rig) -> None:
     assert world.ask("DELETE", "/api/alpha/x", headers=of("looks")).status == 200
     assert [post(world, "looks", model="nope").status for _ in range(3)] == [404] * 3
     assert [post(world, "looks").status for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_request_that_is_sent_on_counts_once(world: Rig) -> None:
+    """A conversation that no replica answers is tried twice inside."""
+    asked = [post(world, "patient", "/v1/completions", "down") for _ in range(3)]
+    assert [answer.status for answer in asked] == [503, 503, 429]
 
 
 def test_after_its_pause_a_request_is_let_through(world: Rig) -> None:
