@@ -70,7 +70,9 @@ async function failed(r) {
         r.internalRedirect('@model_' + name);
         return;
     }
-    const model = connected || !models.HOLD_MILLISECONDS ? null : models.find(name);
+    // Who only looks (GET) wants to know now.
+    const mayWait = !connected && models.HOLD_MILLISECONDS > 0 && r.method === 'POST';
+    const model = mayWait ? models.find(name) : null;
     if (model && await hold.until(r, model, () => suspension(name))) {
         r.internalRedirect('@again_' + name);
         return;

@@ -111,6 +111,15 @@ def test_what_will_not_come_back_is_refused_at_once(world: Rig) -> None:
         world.route("m.1", "a")
 
 
+@pytest.mark.parametrize("path", ["/props?model=m", "/api/m.1/slots"])
+def test_who_only_looks_does_not_wait(world: Rig, path: str) -> None:
+    world.unroute("m.1")
+    try:
+        assert world.ask("GET", path).status == 503
+    finally:
+        world.route("m.1", "a")
+
+
 def test_a_stop_while_requests_wait_ends_them(world: Rig) -> None:
     world.unroute("m.1")
     held = Held(world, "/v1/x", {"model": "m"})
