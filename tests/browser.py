@@ -89,11 +89,13 @@ def window(
     scheme: Literal["light", "dark"] = "light",
     width: int = 1280,
     height: int = 900,
+    scale: float = 1.0,
 ) -> Iterator[Window]:
     """A page of its own, without memory of any other."""
     context: BrowserContext = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme=scheme,
+        device_scale_factor=scale,
         reduced_motion="reduce",
     )
     context.set_default_timeout(PATIENCE_MS)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
@@ -27,12 +28,15 @@ PROJECT = HERE.parents[1]
 EXAMPLE = PROJECT / "examples" / "02-many-small-models"
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "fakes")]
 
-from engine_programs import llama_server  # noqa: E402 - the tests' own parts
+from browser import chromium, window  # noqa: E402 - the tests' own parts
+from engine_programs import llama_server  # noqa: E402
 from hub_server import hub_server  # noqa: E402
 from tiny_gguf import write_tiny_gguf  # noqa: E402
 
 COLUMNS, LINES = 80, 50
 PATIENCE_S = 120.0
+ASKED = [("qwen", 900), ("gemma", 400), ("qwen", 1500), ("coder", 300), ("qwen", 700)]
+"""Models, and for how many tokens."""
 EDIT = "sed -i 's/ctx_size: 8192/ctx_size: 16384/' desired/small.yaml"
 FILES = {
     "unsloth/Qwen3-0.6B-GGUF": "Qwen3-0.6B-Q4_K_M.gguf",
@@ -102,15 +106,24 @@ def draw(screen: str, target: Path) -> None:
     target.write_text(svg.replace("Fira Code", fonts), encoding="utf-8")
 
 
-def photograph(url: str, base: Path, target: Path) -> None:
-    """A picture of a page as a browser shows it."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
-        sys.exit("chromium is missing: install it, it takes the picture of the page")
-    how = ["--headless", "--no-sandbox", "--hide-scrollbars", "--force-device-scale-factor=1.5"]
-    how += [f"--user-data-dir={base / 'browser'}", "--virtual-time-budget=4000"]
-    how += ["--window-size=900,960", f"--screenshot={target}"]
-    subprocess.run([browser, *how, url], check=True, capture_output=True, timeout=60)
+def photograph(url: str, target: Path) -> None:
+    """A picture of the page, after its models were asked for a while."""
+    with chromium() as browser, window(browser, width=1360, height=920, scale=1.5) as opened:
+        opened.page.goto(url)
+        opened.page.wait_for_selector(".card")
+        for turn, (model, tokens) in enumerate(ASKED * 3):
+            body = {"model": model, "prompt": "a", "max_tokens": tokens, "ignore_eos": True}
+            httpx.post(f"{url}v1/completions", json=body, timeout=PATIENCE_S).raise_for_status()
+            opened.page.wait_for_timeout(3000 + turn % 3 * 1000)
+        opened.page.wait_for_timeout(6000)
+        opened.page.screenshot(path=target)
+
+
+def commit(root: Path) -> None:
+    """So that the history has something to name."""
+    who = ["-c", "user.name=Ada", "-c", "user.email=ada@localhost"]
+    for words in (["init", "-q"], ["add", "desired"], ["commit", "-q", "-m", "Small models"]):
+        subprocess.run(["git", *who, *words], cwd=root, check=True)
 
 
 def main() -> None:
@@ -140,6 +153,7 @@ def main() -> None:
         }
         terminal = Terminal(base, root, environment)
         try:
+            commit(root)
             terminal.run("llm-reconcile apply -y desired/small.yaml")
             if "Ready. Gateway" not in terminal.screen():
                 sys.exit(f"The example does not come up:\n{terminal.screen()}")
@@ -149,7 +163,7 @@ def main() -> None:
             terminal.run("llm-reconcile status")
             draw(terminal.screen("-e").removesuffix("$").rstrip(), HERE / "terminal.svg")
             terminal.run("llm-reconcile stop llama --reason 'not needed today'")
-            photograph("http://127.0.0.1:8888/", base, HERE / "page.png")
+            photograph("http://127.0.0.1:8888/", HERE / "page.png")
         finally:
             terminal.run("llm-reconcile down -y")
             terminal.close()

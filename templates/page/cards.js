@@ -6,6 +6,14 @@ import {make, moment, say, sayWhereThere, since, size} from './dom.js';
 import {Log} from './log.js';
 import {Plot} from './plots.js';
 
+// What a phase means, where nobody noted more.
+const MEANING = {
+  starting: 'The server loads its model.',
+  stopping: 'The server finishes what it is at.',
+  unhealthy: 'The server does not answer as it should.',
+  exited: 'No server answers. Its log may say why.',
+  absent: 'The desired file does not want it to run.',
+};
 let cards = 0;
 
 class Facts {
@@ -114,8 +122,8 @@ export class Card {
     this.phase.className = `phase ${/^[a-z]+$/.test(phase) ? phase : ''}`;
     sayWhereThere(this.aliases, model.aliases.length ? `also ${model.aliases.join(', ')}` : '');
     const isWanted = phase !== 'absent';
-    sayWhereThere(this.reason, model.reason || (isWanted ? '' : 'The desired file does not want it to run.'));
-    this.reason.classList.toggle('calm', phase === 'suspended' || !isWanted);
+    sayWhereThere(this.reason, model.reason || MEANING[phase]);
+    this.reason.classList.toggle('calm', !['exited', 'unhealthy', 'blocked'].includes(phase));
     this.ask.disabled = phase !== 'ready';
     this.ask.hidden = this.call.hidden = !isWanted;
     this.showFacts(model, samples.standing(name));

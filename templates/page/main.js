@@ -78,7 +78,7 @@ function lost(error) {
 // What fails here fails there too, and is told there; what is not there is not shown.
 async function askBesides(mine) {
   const now = Date.now();
-  const due = BESIDES.filter(one => now >= (one.next || 0));
+  const due = document.hidden ? [] : BESIDES.filter(one => now >= (one.next || 0));
   await Promise.all(due.map(async one => {
     one.next = now + one.every;
     try {

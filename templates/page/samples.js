@@ -65,6 +65,12 @@ function spread(points, tokens, working, before) {
   }
 }
 
+// Requests are few: at each point those of the minute before it.
+function lastMinute(points, until) {
+  return points.filter(({at}) => at <= until && until - at < 60)
+    .reduce((sum, {requests}) => sum + requests, 0);
+}
+
 export class Samples {
   constructor() {
     this.points = new Map();
@@ -85,7 +91,7 @@ export class Samples {
       const points = (this.points.get(model) || []).filter(({at}) => now - at <= WINDOW_S);
       const {tokens, working, requests} = risen(before, found);
       const running = (found.sums.busy || 0) + (found.sums.waiting || 0);
-      points.push({at: now, seconds, tokens: 0, requests: (requests || 0) / seconds * 60, running});
+      points.push({at: now, seconds, tokens: 0, requests: requests || 0, running});
       spread(points, tokens || 0, working || 0, before);
       this.points.set(model, points);
     }
@@ -95,7 +101,9 @@ export class Samples {
 
   // The points of one thing: [seconds ago, value]; `now` is when it was looked at last.
   series(model, name) {
-    return (this.points.get(model) || []).map(point => [this.at - point.at, point[name]]);
+    const points = this.points.get(model) || [];
+    if (name === 'requests') return points.map(point => [this.at - point.at, lastMinute(points, point.at)]);
+    return points.map(point => [this.at - point.at, point[name]]);
   }
 
   standing(model) {

@@ -174,6 +174,29 @@ def test_downloads_have_bars(opened: Window, world: Rig) -> None:
     expect(opened.page.locator("#downloads")).to_be_hidden()
 
 
+def test_a_hidden_tab_asks_nothing(browser: Browser, world: Rig) -> None:
+    hide = """hidden => {
+      Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    with window(browser) as opened:
+        page = opened.page
+        page.clock.install()
+        open_page(opened, world)
+        card(page, "alpha").get_by_role("button", name="Log").click()
+        for path in ("**/api/logs/alpha*", "**/api/models"):
+            with page.expect_request(path):
+                page.clock.run_for(10_000)
+        page.evaluate(hide, True)
+        page.clock.run_for(10_000)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.clock.run_for(120_000)
+        assert asked == []
+        with page.expect_request("**/api/models"):
+            page.evaluate(hide, False)
+
+
 def test_the_gateway_goes_and_comes_back(browser: Browser) -> None:
     with rig() as made, window(browser) as opened:
         rendered = made.render({"alpha": {}})
@@ -184,6 +207,7 @@ def test_the_gateway_goes_and_comes_back(browser: Browser) -> None:
         expect(opened.page.get_by_role("alert")).to_contain_text("The gateway does not answer.")
         expect(opened.page.locator("#summary")).to_have_text("unreachable")
         expect(opened.page.locator("body.stale .card")).to_have_count(1)
+        assert opened.axe() == []
         made.apply(rendered)
         expect(opened.page.locator("#lost")).to_be_hidden()
         expect(opened.page.locator("#summary")).to_have_text("0 of 1 ready, 1 exited")
