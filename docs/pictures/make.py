@@ -28,10 +28,10 @@ PROJECT = HERE.parents[1]
 EXAMPLE = PROJECT / "examples" / "02-many-small-models"
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "fakes")]
 
-from browser import chromium, window  # noqa: E402 - the tests' own parts
-from engine_programs import llama_server  # noqa: E402
-from hub_server import hub_server  # noqa: E402
-from tiny_gguf import write_tiny_gguf  # noqa: E402
+from browser import chromium, window
+from engine_programs import llama_server
+from hub_server import hub_server
+from tiny_gguf import write_tiny_gguf
 
 COLUMNS, LINES = 80, 50
 PATIENCE_S = 120.0
