@@ -43,6 +43,7 @@ TOOLS = {
     "openssl": ("sh", "-c", "openssl version"),
     "curl": ("sh", "-c", "curl --version"),
     "chromium": ("sh", "-c", "command -v chromium"),
+    "prometheus": ("sh", "-c", "prometheus --version && promtool --version"),
     "strace": ("strace", "-f", "-o", "/dev/null"),
     "pid namespaces": own_pids(),
     "mounts": own_disk("/mnt", "size=1m"),

@@ -13,15 +13,19 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 from engine_programs import EngineProgram, real_engines
 from hub_server import hub_server
+from prometheus_text import read_page
 from tiny_gguf import write_tiny_gguf
+from waiting import eventually
 
 from e2e import machine
 from e2e.lab import COMMAND, MEASURED
+from e2e.prometheus import SERVED, check_page, expressions, prometheus
 from reconciler.core.engine import model_flags
 from reconciler.core.engine_help import check_flags
 from reconciler.core.parse import SourceText, parse_desired
@@ -78,6 +82,8 @@ class Trial:
         # The quickstart makes its tiny model by the tests' recipe.
         (self.base / "tests").symlink_to(EXAMPLES.parent / "tests")
         self.edit(lambda text: self._moved(_PORT.sub(self._free, text)))
+        if (self.folder / "prometheus.yml").exists():
+            self.edit(self._moved, "prometheus.yml")
 
     def _free(self, match: re.Match[str]) -> str:
         self.ports.setdefault(match[1], str(machine.free_port()))
@@ -90,8 +96,9 @@ class Trial:
     def folder(self) -> Path:
         return self.base / "examples" / self.name
 
-    def edit(self, change: Callable[[str], str]) -> None:
-        file = desired_file(self.folder)
+    def edit(self, change: Callable[[str], str], name: str = "") -> None:
+        """Change a file of the example, the desired one if none is named."""
+        file = self.folder / name if name else desired_file(self.folder)
         file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
 
     @property
@@ -266,6 +273,40 @@ def test_keys_and_tls(attempt: Try) -> None:
     assert "keys.bob: qwen -> (none)" in change
     assert "Gateway: reload." in change
     assert "0 to add, 0 to change, 0 to replace, 0 to remove, 2 unchanged" in change
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.needs("curl")
+@pytest.mark.needs("prometheus")
+def test_prometheus(attempt: Try) -> None:
+    """The real Prometheus finds what each alert and each panel of the dashboard asks for."""
+    trial = attempt("07-prometheus")
+    *lines, last = commands(trial.name)
+    said = trial.run_all(lines)
+    assert "4 rules found" in next(text for line, text in said.items() if "promtool" in line)
+    question = next(line for line in said if line.startswith("curl"))
+    for model in ("qwen", "embed", "nope"):
+        body = json.dumps({"model": model, "input": "x", "prompt": "x", "max_tokens": 1})
+        path = "v1/embeddings" if model == "embed" else "v1/completions"
+        trial.run(f"{question.replace('metrics', path)} -d '{body}'")
+    requests = 'llm_reconcile_requests_total{model="qwen",key="prometheus",status="200"} 1'
+    eventually(lambda: requests in trial.run(question))
+    page = trial.run(question)
+    served = {*read_page(page).series}
+    assert {name for text in expressions(trial.folder) for name in SERVED.findall(text)} <= served
+    complaints = check_page(page)
+    assert [one for one in complaints if not one.startswith("llamacpp:")] == []
+    often = "evaluation_interval: 1s\n  scrape_interval: 1s"
+    trial.edit(lambda text: text.replace("scrape_interval: 15s", often), "prometheus.yml")
+    with prometheus(trial.folder) as server:
+        for text in expressions(trial.folder, panels_only=True):
+            eventually(partial(server.has, text), text)
+        assert server.values("up") == ["1"]
+        assert server.values('sum(llm_reconcile_instance_phase{phase="ready"})') == ["3"]
+        rules = server.rules()
+        assert {rule["health"] for rule in rules} == {"ok"}
+        assert {rule["state"] for rule in rules} == {"inactive"}
+    trial.run(last)
 
 
 def test_no_gateway(attempt: Try) -> None:
