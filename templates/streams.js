@@ -1,61 +1,70 @@
 // Streams that went on without their client: llama-server keeps one for each conversation id.
-// In: /v1/stream?conv_id= (GET takes it up again, DELETE stops it), /v1/streams/lookup. Out: a
-// redirect to the server that holds it, a replica or a copy that is about to stop too; or what all
-// servers know of the ids. Who holds what is asked, so a restart or a reload forgets nothing.
+// In: /v1/stream?conv_id= (GET takes it up again, DELETE stops it), /v1/streams/lookup, and
+// /v1/chat/completions/control for one that runs. Out: a redirect to the server that holds it, a
+// replica or a copy that is about to stop too; or what all servers say. Who holds what is asked, so
+// a restart or a reload forgets nothing.
 import fs from 'fs';
 import access from 'access.js';
 import answers from 'answers.js';
+import bodies from 'bodies.js';
 import models from 'models.js';
 
-// The models that are meant: that of the path or the port, ?model=, or all that the key may use.
-function meant(r) {
+// The models that are meant: that of the path or the port, the one named, or all the key may use.
+function meant(r, body) {
     const named = /^\/api\/([^/]+)\//.exec(r.uri);
     const name = named ? named[1] : r.variables.model;
     if (name !== '-') {
         const model = access.admit(r, name, models.all().find(each => each.name === name));
         return model ? [model] : null;
     }
-    if (typeof r.args.model === 'string') {
-        const model = access.admit(r, r.args.model, models.find(r.args.model));
+    const asked = typeof body.model === 'string' ? body.model : r.args.model;
+    if (typeof asked === 'string') {
+        const model = access.admit(r, asked, models.find(asked));
         return model ? [model] : null;
     }
     return access.usable(r);
 }
 
-async function ask(r, model, socket, ids) {
-    if (!fs.existsSync(`${models.SOCKETS}/${socket}`)) {
-        return [];
+async function ask(r, what, model, socket, body) {
+    const found = {model: model.name, socket: socket, said: null};
+    if (fs.existsSync(`${models.SOCKETS}/${socket}`)) {
+        const reply = await r.subrequest(`/-/${what}/${socket}`, {method: 'POST', body: body});
+        found.said = reply.status === 200 ? parsed(reply.responseText) : null;
     }
-    const body = JSON.stringify({conversation_ids: ids});
-    const reply = await r.subrequest(`/-/lookup/${socket}`, {method: 'POST', body: body});
-    try {
-        const listed = reply.status === 200 ? JSON.parse(reply.responseText) : [];
-        return listed.map(stream => ({model: model.name, socket: socket, stream: stream}));
-    } catch (error) {
-        return [];
-    }
+    return found;
 }
 
-// What the copies of these models know of the ids; the stable name is a link to one of them.
-async function lookUp(r, which, ids) {
-    const asked = [];
+// What the copies of these models say; the stable name is a link to one of them.
+async function askAll(r, what, which, body) {
+    const asked = [], text = JSON.stringify(body);
     which.forEach(model => model.instances.forEach(instance =>
-        instance.sockets.slice(1).forEach(socket => asked.push(ask(r, model, socket, ids)))));
-    return (await Promise.all(asked)).reduce((all, some) => all.concat(some), []);
+        instance.sockets.slice(1).forEach(socket => asked.push(ask(r, what, model, socket, text)))));
+    return (await Promise.all(asked)).filter(found => found.said !== null);
+}
+
+async function lookUp(r, which, ids) {
+    const streams = [];
+    const lists = await askAll(r, 'lookup', which, {conversation_ids: ids});
+    lists.filter(found => Array.isArray(found.said)).forEach(found => found.said.forEach(stream =>
+        streams.push({model: found.model, socket: found.socket, stream: stream})));
+    return streams;
+}
+
+function parsed(text) {
+    try {
+        return JSON.parse(text);
+    } catch (error) {
+        return null;
+    }
 }
 
 async function list(r) {
-    let ids = null;
-    try {
-        ids = JSON.parse(r.requestText).conversation_ids;
-    } catch (error) {
-        // It is no JSON: said below.
-    }
+    const body = parsed(r.requestText || '') || {}, ids = body.conversation_ids;
     if (!Array.isArray(ids) || !ids.every(id => typeof id === 'string')) {
         answers.fail(r, 400, '`conversation_ids` must be a list of texts', 'bad_ids');
         return;
     }
-    const which = meant(r);
+    const which = meant(r, body);
     if (which) {
         answers.json(r, 200, (await lookUp(r, which, ids)).map(found => found.stream));
     }
@@ -72,7 +81,7 @@ async function resume(r) {
         answers.fail(r, 400, 'name one conversation: ?conv_id=', 'bad_id');
         return;
     }
-    const which = meant(r);
+    const which = meant(r, {});
     if (!which) {
         return;
     }
@@ -91,4 +100,19 @@ async function resume(r) {
     }
 }
 
-export default {list, resume};
+// To whoever makes the answer of that id; each other one says that it knows none.
+async function control(r) {
+    const body = parsed(r.requestText || '');
+    if (!bodies.isObject(body) || typeof body.id !== 'string') {
+        answers.fail(r, 400, '`id` must be that of an answer that is being made', 'bad_id');
+        return;
+    }
+    const which = meant(r, body);
+    if (which) {
+        const said = (await askAll(r, 'control', which, body)).map(found => found.said);
+        answers.json(r, 200, said.filter(one => one.success)[0] || said[0] ||
+                     {success: false, message: 'no server answers'});
+    }
+}
+
+export default {control, list, resume};

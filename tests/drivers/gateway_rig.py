@@ -104,6 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
             known = self.server.streams
             self._reply(200, [one for one in known if one["conversation_id"] in ids])
             return
+        if path == "/v1/chat/completions/control":
+            success = json.loads(body)["id"] in [one.get("id") for one in self.server.streams]
+            self._reply(200, {"success": success, "message": self.server.name})
+            return
         self.server.seen.append(Seen(self.command, self.path, headers, body))
         if path.endswith("/stream") or b'"stream": true' in body:
             self._stream(f"first of {self.server.name}")

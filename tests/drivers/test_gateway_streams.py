@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_programs import EngineProgram, real_engines
@@ -127,6 +128,28 @@ def test_what_all_servers_know_of_conversations(world: Rig) -> None:
         assert world.ask("POST", "/v1/streams/lookup", body, headers=ALL).status == 400
 
 
+def test_an_answer_that_is_being_made_is_controlled_where_it_is(world: Rig) -> None:
+    world.backends["twin[2].a"].streams.append({"id": "chatcmpl-1"})
+    port = world.ports["twin"]
+
+    def control(path: str, name: str, port: int | None = None, **more: str) -> Any:
+        body = {"id": name, "action": "reasoning_end", **more}
+        return world.ask("POST", path, body, port=port, headers=ALL).json
+
+    path = "/v1/chat/completions/control"
+    for way, where in ((path, None), (f"/api/twin{path}", None), (path, port)):
+        found = control(way, "chatcmpl-1", where)
+        assert found == {"success": True, "message": "twin[2].a"}
+        assert control(way, "chatcmpl-2", where)["success"] is False
+    assert control(path, "chatcmpl-1", model="pair")["success"] is True
+    assert control(path, "chatcmpl-1", model="alpha")["success"] is False
+    assert control(path, "chatcmpl-1", model="down")["message"] == "no server answers"
+    assert world.ask("POST", path, {"id": 1}, headers=ALL).status == 400
+    assert world.ask("POST", path, {"id": "chatcmpl-1"}).status == 401
+    body = {"id": "chatcmpl-1", "model": "twin"}
+    assert world.ask("POST", path, body, headers=ONE).status == 403
+
+
 def test_a_server_that_loads_or_breaks_holds_nothing(world: Rig) -> None:
     hold(world, "twin.a", "c")
     world.backends["twin.a"].health = 503
@@ -162,6 +185,9 @@ def test_a_real_server_goes_on_until_it_is_told_to_stop(
         assert [reply.readline() for _ in range(5)] == first
         listed = made.ask("POST", "/v1/streams/lookup", {"conversation_ids": ["talk::1"]}).json
         assert [(one["conversation_id"], one["is_done"]) for one in listed] == [("talk::1", False)]
+        asked = {"id": "chatcmpl-none", "action": "reasoning_end"}
+        said = made.ask("POST", "/v1/chat/completions/control", asked).json
+        assert said == {"success": False, "message": "no active completion for this id"}
         assert made.ask("DELETE", place).status == 204
         assert b"[DONE]" not in reply.read()
         connection.close()
