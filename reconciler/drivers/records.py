@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import pwd
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,9 @@ from reconciler.drivers import effects, locks, proc
 from reconciler.drivers.desired_files import read_sources
 from reconciler.drivers.git import commit_of
 from reconciler.errors import InvalidDesiredError
+
+_DOWNLOADS = re.compile(r"downloads\.(\d+)\.json")
+"""What a process calls the file of what it fetches."""
 
 
 class RunRecords:
@@ -74,13 +78,15 @@ class RunRecords:
     def _clear(self) -> None:
         """What killed runs left is seen as that by their process; here it goes."""
         for path in self._status.parent.glob("downloads.*.json"):
-            if proc.ref_of(int(path.name.split(".")[1])) is None:
+            writer = _DOWNLOADS.fullmatch(path.name)
+            if writer and proc.ref_of(int(writer[1])) is None:
                 effects.show(path, None)
 
     def origin(self) -> Origin:
         """Who runs this, and on which state of the desired file."""
-        found = Origin(_user(), process=_process())
+        found = Origin(_user())
         with contextlib.suppress(InvalidDesiredError, OSError):
+            found = replace(found, process=_process())
             sources = read_sources(self._desired, Path(self._site.root))
             content = b"".join(one.content for one in sources)
             found = replace(found, spec=hashlib.sha256(content).hexdigest())
@@ -139,5 +145,5 @@ def _process() -> tuple[int, int]:
 def _user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
+    except (KeyError, OSError):
         return str(os.getuid())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -106,8 +107,11 @@ def test_what_a_killed_run_was_fetching_is_cleared_by_the_next(
     gone.wait()
     left = Path(site.gateway) / f"downloads.{gone.pid}.json"
     left.write_text("{}")
+    odd = Path(site.gateway) / "downloads.odd.json"
+    odd.touch()
     real.publish(Status(1.5, "x.yaml"))
-    assert [path.name for path in shown(site)] == [f"downloads.{os.getpid()}.json"]
+    own = Path(site.gateway) / f"downloads.{os.getpid()}.json"
+    assert shown(site) == [own, odd]
 
 
 # ---- history
@@ -230,6 +234,17 @@ def test_without_a_repository_there_is_no_commit(site: Site, real: RunRecords) -
     assert found.spec == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.who
     assert found.process[0] == os.getpid()
+
+
+def test_a_process_that_cannot_look_at_itself_still_runs(
+    site: Site, real: RunRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(proc, "ref_of", refuse)
+    desired(site)
+    assert real.origin().process == (0, 0)
 
 
 def test_a_file_that_cannot_be_read_has_no_digest(real: RunRecords) -> None:
