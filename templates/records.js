@@ -70,20 +70,30 @@ function status(r) {
 }
 
 const MOST_RECORDS = 20;
+// Of a longer file its end is enough: all of it would hold a worker up for some 20 ms.
+const LARGEST_TAIL = 256 * 1024;
+
+function tail(path) {
+    try {
+        const whole = fs.readFileSync(path);
+        return whole.slice(Math.max(0, whole.length - LARGEST_TAIL)).toString();
+    } catch (error) {
+        return '';
+    }
+}
 
 // The last records, the newest first. A run has a line when it begins and one when it has ended.
 function last() {
-    const text = read(`${models.FOLDER}/../history.jsonl`);
-    const found = {};
-    for (let end = text.length; end > 0 && Object.keys(found).length < MOST_RECORDS;) {
-        const start = text.lastIndexOf('\n', end - 1) + 1;
-        const record = parsed(text.slice(start, end));
-        if (record.number && !found[record.number]) {
-            found[record.number] = record;
+    const lines = tail(`${models.FOLDER}/../history.jsonl`).split('\n');
+    const known = {}, found = [];
+    while (lines.length && found.length < MOST_RECORDS) {
+        const record = parsed(lines.pop());
+        if (record.number && !known[record.number]) {
+            known[record.number] = true;
+            found.push(record);
         }
-        end = start - 1;
     }
-    return Object.keys(found).map(number => found[number]).sort((a, b) => b.number - a.number);
+    return found.sort((a, b) => b.number - a.number);
 }
 
 // Whether this very process lives (proc(5): field 22 is when it was started).
