@@ -14,6 +14,10 @@ const MEANING = {
   exited: 'No server answers. Its log may say why.',
   absent: 'The desired file does not want it to run.',
 };
+const watched = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting}) => {
+  target.card.isSeen = isIntersecting;
+  target.card.askProps();
+}));
 let cards = 0;
 
 class Facts {
@@ -71,7 +75,8 @@ class Parts {
 export class Card {
   constructor(model, tryIt) {
     this.model = model;
-    this.props = null;
+    this.props = {};
+    this.isSeen = false;
     cards += 1;
     const title = `model-${cards}`;
     this.phase = make('span', {class: 'phase'});
@@ -94,25 +99,33 @@ export class Card {
     this.call = parts.add('Call it', this.calls, {open: () => this.showCommands()});
     parts.add('Log', this.log.element, {open: () => this.log.open(), close: () => this.log.close()});
     this.element.card = this;
+    watched.observe(this.element);
   }
 
   // Nobody will see it again.
   end() {
+    watched.unobserve(this.element);
     this.log.close();
   }
 
-  async showCommands() {
-    this.calls.replaceChildren(...commands(this.model, 0));
-    if (this.model.phase !== 'ready') return;
+  showCommands() {
+    this.calls.replaceChildren(...commands(this.model, this.props.context));
+  }
+
+  // What only the server itself knows, once for each of its starts, and only if somebody looks.
+  async askProps() {
+    const {name, phase, since: start} = this.model;
+    if (phase !== 'ready' || this.props.start === start || !this.isSeen) return;
+    this.props = {start};
     try {
-      const reply = await lookIfThere(`/api/${this.model.name}/props`);
-      this.props = reply && await reply.json();
+      const reply = await lookIfThere(`/api/${name}/props`);
+      const {total_slots: slots, default_generation_settings: usual} = reply ? await reply.json() : {};
+      if (typeof slots === 'number') this.props.slots = slots;
+      if (typeof usual?.n_ctx === 'number') this.props.context = usual.n_ctx;
     } catch {
-      return;
+      // It is not asked again: then it has no such thing to tell.
     }
-    if (!this.props) return;
-    const context = this.props.default_generation_settings?.n_ctx;
-    if (typeof context === 'number') this.calls.replaceChildren(...commands(this.model, context));
+    if (!this.calls.parentNode.hidden) this.showCommands();
   }
 
   show(model, samples) {
@@ -127,6 +140,7 @@ export class Card {
     this.ask.disabled = phase !== 'ready';
     this.ask.hidden = this.call.hidden = !isWanted;
     this.showFacts(model, samples.standing(name));
+    this.askProps();
     this.log.showReplicas(model.replicas);
     this.tokens.show(samples.series(name, 'tokens'));
     if (samples.areCounted) this.requests.show(samples.series(name, 'requests'), 'requests/min');
@@ -138,6 +152,7 @@ export class Card {
     facts.show('quant', model.quant);
     facts.show('size', size(model.size_bytes));
     facts.show('memory', size(now.memory));
+    facts.show('context', this.props.context ? `${this.props.context.toLocaleString('en')} tokens` : '');
     facts.show('port', model.port ? String(model.port) : '');
     facts.show('up', since(model.since), model.since ? `since ${moment(model.since)}` : '');
     facts.show('restarts', model.restarts ? String(model.restarts) : '');
@@ -148,8 +163,8 @@ export class Card {
 
   slots(model, now) {
     if (now.busy === undefined) return '';
-    const each = this.props && this.props.total_slots;
-    const busy = each ? `${now.busy} of ${each * (model.ready || 1)} busy` : `${now.busy} busy`;
+    const {slots} = this.props;
+    const busy = slots ? `${now.busy} of ${slots * (model.ready || 1)} busy` : `${now.busy} busy`;
     return now.waiting ? `${busy}, ${now.waiting} waiting` : busy;
   }
 }

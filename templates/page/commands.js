@@ -22,7 +22,10 @@ print(answer.choices[0].message.content)`;
 }
 
 function continueYaml(model, base) {
-  return `models:
+  return `name: llm-reconcile
+version: 0.0.1
+schema: v1
+models:
   - name: ${JSON.stringify(model.name)}
     provider: openai
     model: ${JSON.stringify(model.name)}

@@ -104,6 +104,10 @@ def test_a_phase_changes_on_the_open_page_and_what_was_opened_stays(
     world.backends["alpha.a"].health = 200
     expect(alpha.locator(".phase")).to_have_text("ready")
     expect(code).to_be_visible()
+    opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    alpha.get_by_role("button", name="Copy curl").click()
+    expect(alpha.get_by_text("Copied")).to_be_visible()
+    assert opened.page.evaluate("navigator.clipboard.readText()") == code.inner_text()
 
 
 def test_a_log_is_live_and_no_markup(opened: Window, world: Rig) -> None:

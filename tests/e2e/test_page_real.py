@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from browser import Window, chromium, window
 from playwright.sync_api import Browser, expect
 
@@ -63,6 +68,29 @@ def test_an_answer_comes_and_is_counted(opened: Window, world: Lab) -> None:
     expect(talker).to_contain_text("memory")
     page.get_by_role("button", name="Start over").click()
     expect(page.locator(".said")).to_have_count(0)
+
+
+@pytest.mark.needs("curl")
+def test_what_can_be_copied_works(opened: Window, world: Lab) -> None:
+    talker = opened.page.get_by_role("listitem", name="talker")
+    expect(talker).to_contain_text(re.compile(r"slots0 of \d+ busy"))
+    talker.get_by_role("button", name="Call it").click()
+    curl = ["sh", "-c", talker.get_by_label("curl for talker").inner_text()]
+    python = [sys.executable, "-c", talker.get_by_label("Python for talker").inner_text()]
+    done = [
+        subprocess.run(words, capture_output=True, text=True, check=False)
+        for words in (curl, python)
+    ]
+    assert [one.returncode for one in done] == [0, 0], done
+    assert json.loads(done[0].stdout)["model"] == "talker"
+    assert done[1].stdout
+    zed = json.loads(talker.get_by_label("Zed for talker").inner_text())
+    provider = zed["language_models"]["openai_compatible"]["llm-reconcile"]
+    context = world.ask("/api/talker/props").json["default_generation_settings"]["n_ctx"]
+    assert provider["available_models"] == [{"name": "talker", "max_tokens": context}]
+    assert json.loads(talker.get_by_label("VS Code for talker").inner_text())
+    settings = yaml.safe_load(talker.get_by_label("Continue for talker").inner_text())
+    assert settings["models"][0]["apiBase"] == f"http://127.0.0.1:{world.listen}/v1"
 
 
 def test_what_was_done_and_what_was_not(opened: Window, world: Lab) -> None:
