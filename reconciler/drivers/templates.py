@@ -31,6 +31,7 @@ PAGE = (
 """The status page's files: the gateway serves them as they are, without a build step."""
 NAMES = (
     "nginx.conf.j2",
+    "_apart.conf.j2",
     "_hold.conf.j2",
     "_keys.conf.j2",
     "_streams.conf.j2",
