@@ -8,8 +8,9 @@ const TALKS = /\/(?:chat\/completions|completions?|messages|responses)$/;
 const OPENINGS = ['messages', 'prompt', 'input'];
 // Of a prompt that is one text: enough to tell two of them apart, little enough to stay the same.
 const PROMPT_BYTES = 1024;
-// Structure is walked byte by byte (texts are jumped over): no worker shall be held by that.
-const MOST_STEPS = 65536;
+// What is looked at in search of either end, so that no body holds a worker. An opening that is
+// longer is the same so far.
+const WINDOW = 262144;
 const SPACE = 32, QUOTE = 34, OPEN = 123, CLOSE = 125, LIST = 91, UNLIST = 93, COLON = 58;
 
 function of(r, body) {
@@ -17,24 +18,24 @@ function of(r, body) {
     if (given) {
         return given;
     }
-    const opening = body && TALKS.test(r.uri) ? openingOf(body) : null;
+    const opening = body && body.length && TALKS.test(r.uri) ? openingOf(body) : null;
     return opening ? crypto.createHash('md5').update(opening).digest('hex') : '';
 }
 
 // The bytes from the first message to the first one of the user, or the head of the prompt.
 function openingOf(body) {
-    const start = openingAt(body);
+    const start = openingAt(body.subarray(0, WINDOW));
     if (start < 0) {
         return null;
     }
-    const end = body[start] === LIST ? endOfOpening(body, start) : -1;
-    return body.subarray(start, end < 0 ? start + PROMPT_BYTES : end);
+    const opening = body.subarray(start, start + WINDOW);
+    return opening.subarray(0, opening[0] === LIST ? endOfOpening(opening) : PROMPT_BYTES);
 }
 
 // Where the value of the first of those keys begins, if it is a list or a text.
 function openingAt(body) {
     let depth = 0;
-    for (let i = 0, steps = 0; i < body.length && steps < MOST_STEPS; i++, steps++) {
+    for (let i = 0; i < body.length; i++) {
         const c = body[i];
         if (c === QUOTE) {
             const end = bodies.endOfString(body, i);
@@ -61,10 +62,10 @@ function afterSpace(body, at) {
     return at;
 }
 
-// Where the first message of the user ends, or the list; -1 where neither is soon.
-function endOfOpening(body, start) {
+// Where the first message of the user ends. A list that ends without one is a prompt in parts.
+function endOfOpening(body) {
     let depth = 0, last = '', isUser = false;
-    for (let i = start, steps = 0; i < body.length && steps < MOST_STEPS; i++, steps++) {
+    for (let i = 0; i < body.length; i++) {
         const c = body[i];
         if (c === QUOTE) {
             const end = bodies.endOfString(body, i);
@@ -76,12 +77,15 @@ function endOfOpening(body, start) {
             depth++;
         } else if (c === CLOSE || c === UNLIST) {
             depth--;
-            if (depth === 0 || depth === 1 && isUser) {
+            if (depth === 0) {
+                return Math.min(i, PROMPT_BYTES);
+            }
+            if (depth === 1 && isUser) {
                 return i + 1;
             }
         }
     }
-    return -1;
+    return body.length;
 }
 
 // A text, if it is as short as the words that are looked for.
