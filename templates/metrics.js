@@ -26,23 +26,18 @@ function isNumber(value) {
 }
 
 // A family of our own. Samples are labels, a value, and what is added to the name; what has no value
-// is left out.
+// is left out, and what is said twice: of a page with that, Prometheus takes nothing.
 function own(name, type, help, samples) {
-    const full = `llm_reconcile_${name}`;
-    const lines = samples.filter(each => isNumber(each[1])).map(each => {
+    const full = `llm_reconcile_${name}`, lines = [], seen = Object.create(null);
+    samples.filter(each => isNumber(each[1])).forEach(each => {
         const inside = labels(each[0]);
-        return `${full}${each[2] || ''}${inside ? `{${inside}}` : ''} ${each[1]}`;
+        const series = `${full}${each[2] || ''}${inside ? `{${inside}}` : ''}`;
+        if (!seen[series]) {
+            seen[series] = true;
+            lines.push(`${series} ${each[1]}`);
+        }
     });
     return {name: full, type: type, help: help, lines: lines};
-}
-
-function readJson(path) {
-    try {
-        const value = JSON.parse(fs.readFileSync(path, 'utf8'));
-        return bodies.isObject(value) ? value : {};
-    } catch (error) {
-        return {};
-    }
 }
 
 // The resident memory of the process that a note names; null if it is gone, and its pid another's.
@@ -132,29 +127,23 @@ function ofGateway() {
 }
 
 // What the last run of llm-reconcile left to do.
-function ofPlan(visible, isWhole) {
-    const status = readJson(`${models.FOLDER}/status.json`);
-    const names = visible.map(model => model.name);
-    const mine = name => isWhole || names.indexOf(String(name).replace(/\[[0-9]+\]$/, '')) >= 0;
-    const list = value => (Array.isArray(value) ? value : []).filter(bodies.isObject);
-    const pending = list(status.pending).filter(each => mine(each.name)).length;
-    const files = list(records.downloads()).filter(each => mine(each.model));
-    const ofFile = each => ({model: each.model, file: each.file});
+function ofPlan(r) {
+    const all = records.known(r), ofFile = each => ({model: each.model, file: each.file});
     return [
         own('plan_timestamp_seconds', 'gauge',
-            'When llm-reconcile looked last, in seconds since the epoch.', [[{}, status.at]]),
+            'When llm-reconcile looked last, in seconds since the epoch.', [[{}, all.at]]),
         own('plan_changes_pending', 'gauge', 'What it left to be done then.',
-            [[{}, Array.isArray(status.pending) ? pending : null]]),
+            [[{}, isNumber(all.at) ? all.pending.length : null]]),
         own('download_bytes', 'gauge', 'What is here of a file that is being downloaded.',
-            files.map(each => [ofFile(each), each.bytes])),
+            all.downloads.map(each => [ofFile(each), each.bytes])),
         own('download_size_bytes', 'gauge', 'What it will have in all.',
-            files.map(each => [ofFile(each), each.of])),
+            all.downloads.map(each => [ofFile(each), each.of])),
     ];
 }
 
 // What was asked of the models that may be seen; a key that is for some sees its own requests alone.
 function ofRequests(r, visible) {
-    const names = visible.map(model => model.name), whole = !r.variables.key_scope;
+    const names = visible.map(model => model.name), whole = access.isUnlimited(r);
     const requests = counts.counted('requests').map(each => ({
         labels: {model: each[0][0], key: each[0][1], status: each[0][2]}, value: each[1],
     })).filter(each => whole
@@ -214,7 +203,7 @@ async function page(r) {
     found.forEach((each, i) => { each.families = answers[i]; });
     const notes = live.notes();
     const families = ofGateway().concat(
-        ofPlan(visible, !r.variables.key_scope), ofModels(visible, notes), ofInstances(found),
+        ofPlan(r), ofModels(visible, notes), ofInstances(found),
         ofRequests(r, visible), merged(found));
     r.headersOut['Content-Type'] = 'text/plain; version=0.0.4; charset=utf-8';
     r.headersOut['Cache-Control'] = 'no-store';

@@ -28,6 +28,10 @@ function array(value) {
     return Array.isArray(value) ? value : [];
 }
 
+function objects(value) {
+    return array(value).filter(bodies.isObject);
+}
+
 // Files on their way, of the processes that fetch them and live.
 function downloads() {
     let names = [];
@@ -39,21 +43,21 @@ function downloads() {
     const found = names.filter(name => /^downloads\.\d+\.json$/.test(name))
         .map(name => parsed(read(`${models.FOLDER}/${name}`)))
         .filter(one => lives(array(one.process)))
-        .map(one => array(one.downloads));
+        .map(one => objects(one.downloads));
     return [].concat.apply([], found);
 }
 
 // All of /api/status, for whoever may see all.
 function whole() {
     const noted = parsed(read(`${models.FOLDER}/status.json`));
-    return {at: noted.at || null, file: noted.file || null, pending: array(noted.pending),
+    return {at: noted.at || null, file: noted.file || null, pending: objects(noted.pending),
             downloads: downloads()};
 }
 
 // Changes of the whole root, such as the gateway's, are for keys without a limit.
 function mayRead(r, change) {
     const isOnes = change.type === 'instance' || change.type === 'model_file';
-    return isOnes ? access.mayUse(r, {name: change.name.replace(/\[\d+\]$/, '')})
+    return isOnes ? access.mayUse(r, {name: String(change.name).replace(/\[\d+\]$/, '')})
                   : access.isUnlimited(r);
 }
 
@@ -62,11 +66,16 @@ function say(r, body) {
     answers.json(r, 200, body);
 }
 
-function status(r) {
+// The same as far as the key may know it.
+function known(r) {
     const all = whole();
     all.pending = all.pending.filter(change => mayRead(r, change));
     all.downloads = all.downloads.filter(one => access.mayUse(r, {name: one.model}));
-    say(r, all);
+    return all;
+}
+
+function status(r) {
+    say(r, known(r));
 }
 
 const MOST_RECORDS = 20;
@@ -121,4 +130,4 @@ function history(r) {
     say(r, {records: records.filter(each => access.isUnlimited(r) || each.changes.length)});
 }
 
-export default {whole, downloads, status, history};
+export default {known, status, history};

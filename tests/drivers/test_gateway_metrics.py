@@ -224,13 +224,21 @@ def test_what_the_last_run_left_to_do(world: Rig) -> None:
     path = Path(world.site.gateway) / "status.json"
     assert "llm_reconcile_plan_changes_pending" not in page(world).series
     change = {"action": "create", "reason": "x"}
-    names = ("alpha", "twin[1]", "gateway")
+    kinds = {"alpha": "instance", "twin[1]": "instance", "gateway": "gateway"}
     loading = {"model": "alpha", "file": 'a"b\\c.gguf', "bytes": 5, "of": 9}
-    status = {"at": 1700.5, "pending": [{"name": name, **change} for name in names]}
+    status = {
+        "at": 1700.5,
+        "pending": [{"name": name, "type": kind, **change} for name, kind in kinds.items()],
+    }
     path.write_text(json.dumps(status))
     me = proc.ref_of(os.getpid())
     assert me
-    files = [loading, {**loading, "file": "unknown size", "of": None}, "rubbish"]
+    files = [
+        loading,
+        {**loading, "bytes": 6},
+        {**loading, "file": "unknown size", "of": None},
+        "rubbish",
+    ]
     coming = path.with_name(f"downloads.{me.pid}.json")
     coming.write_text(json.dumps({"process": [me.pid, me.start_ticks], "downloads": files}))
     found = page(world)
@@ -242,6 +250,8 @@ def test_what_the_last_run_left_to_do(world: Rig) -> None:
     limited = page(world, BOB)
     assert limited.value("llm_reconcile_plan_changes_pending") == 1
     assert "llm_reconcile_download_bytes" not in limited.series
+    path.write_text(json.dumps({"at": 1, "pending": [None, 7, {"type": "instance"}]}))
+    assert page(world).value("llm_reconcile_plan_changes_pending") == 1
     for rubbish in ("", "{", "[]", '{"at": "x", "pending": {"length": 9}, "downloads": 3}'):
         path.write_text(rubbish)
         coming.write_text(rubbish)
