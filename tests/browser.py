@@ -18,7 +18,6 @@ from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, expe
 
 PATIENCE_MS = 20_000
 AXE = files("axe_playwright_python") / "axe.min.js"
-SERIOUS = {"serious", "critical"}
 expect.set_options(timeout=PATIENCE_MS)
 NOT_THERE = "Failed to load resource"
 """What the console says of an answer that is an error; whether it may be one, others judge."""
@@ -32,13 +31,12 @@ class Window:
     complaints: list[str] = field(default_factory=list)
 
     def axe(self) -> list[str]:
-        """What axe finds serious, with the elements it is about."""
+        """What axe finds wrong, be it minor, with the elements it is about."""
         self.page.evaluate(AXE.read_text(encoding="utf-8"))
         found: dict[str, Any] = self.page.evaluate("axe.run()")
         return [
             f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}"
             for one in found["violations"]
-            if one["impact"] in SERIOUS
         ]
 
     def overflow(self) -> int:

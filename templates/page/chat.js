@@ -83,7 +83,7 @@ function why(error) {
   if (error instanceof Locked) return 'The API key is not valid (any more).';
   if (!(error instanceof Refused)) return 'The connection broke off before the answer was whole.';
   const again = Number(error.again);
-  return error.message + (again > 0 ? ` Try again in ${duration(again)}.` : '');
+  return error.message.replace(/([^.!?])$/, '$1.') + (again > 0 ? ` Try again in ${duration(again)}.` : '');
 }
 
 function busy(controller) {

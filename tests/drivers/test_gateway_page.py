@@ -6,6 +6,7 @@ What a browser makes of them is tested in test_page.py.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,16 @@ def test_with_keys_its_files_are_public_and_hold_nothing_of_the_models() -> None
         assert get(made, "/page/x.css").status == 404
         assert get(made, "/page/index.html").status == 401
         assert get(made, "/page/").status == 401
+
+
+def test_what_somebody_changed_in_the_served_files_is_put_right(world: Rig) -> None:
+    rendered = world.render({"alpha": {"quant": "Q8_0", "aliases": (MARKUP,)}, "zero": {}})
+    folder = Path(world.site.gateway, rendered.generation)
+    (folder / "logs.js").write_text("something else")
+    (folder / "live.js").unlink()
+    shutil.rmtree(folder / "page")
+    assert get(world, "/page/main.js").status == 404
+    world.apply(rendered)
+    assert get(world, "/page/main.js").status == 200
+    for name, text in rendered.files.items():
+        assert (folder / name).read_text(encoding="utf-8") == text

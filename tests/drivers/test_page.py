@@ -159,7 +159,7 @@ def test_a_refusal_says_why_and_when_to_come_again(opened: Window) -> None:
     ask(opened.page, "down")
     said = opened.page.locator(".said .error")
     expect(said).to_contain_text("the server of model 'down' does not answer")
-    expect(said).to_contain_text("Try again in 2 s.")
+    expect(said).to_contain_text("says which. Try again in 2 s.")
 
 
 def test_downloads_have_bars(opened: Window, world: Rig) -> None:
@@ -227,7 +227,7 @@ def test_without_models_it_says_what_to_do(browser: Browser) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
-def test_axe_finds_nothing_serious_and_nothing_sticks_out(
+def test_axe_finds_nothing_and_nothing_sticks_out(
     browser: Browser, world: Rig, scheme: Literal["light", "dark"], width: int
 ) -> None:
     Path(world.site.root, "logs", "alpha.log").write_text("x" * 500 + "\n")
