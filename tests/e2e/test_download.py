@@ -68,7 +68,9 @@ def test_files_only(lab: Lab, hub: HubServer) -> None:
     assert "model_file.m: downloaded" in done.err
     assert done.err.endswith("All files are here.\n")
     assert not lab.servers()
-    assert [path.name for path in lab.state.iterdir()] == ["verified.json"]
+    # No journal and no lock: it is nobody's turn. What it did is told.
+    told = {"gateway", "history.jsonl"}
+    assert {path.name for path in lab.state.iterdir()} == {"verified.json", *told}
     asked = list(hub.requests)
     again = lab.run("download", "--all")
     assert "m: here, " in again.err
