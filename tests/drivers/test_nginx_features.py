@@ -72,7 +72,7 @@ def test_an_older_one(tmp_path: Path) -> None:
     assert nginx_nature(command, "") == NginxNature(
         command[0],
         version="1.22.1",
-        lacks=("js_shared_dict_zone", "keepalive_min_timeout", "keepalive 0"),
+        lacks=("js_shared_dict_zone", "js_periodic", "keepalive_min_timeout", "keepalive 0"),
     )
 
 
