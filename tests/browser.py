@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, expe
 PATIENCE_MS = 20_000
 AXE = files("axe_playwright_python") / "axe.min.js"
 expect.set_options(timeout=PATIENCE_MS)
+OWN = "http://127.0.0.1:"
 NOT_THERE = "Failed to load resource"
 """What the console says of an answer that is an error; whether it may be one, others judge."""
 
@@ -106,6 +107,12 @@ def window(
                 made.complaints.append(said.text)
                 if said.type == "error" and not said.text.startswith(NOT_THERE)
                 else None
+            ),
+        )
+        made.page.on(
+            "request",
+            lambda asked: (
+                None if asked.url.startswith(OWN) else made.complaints.append(f"asks {asked.url}")
             ),
         )
         yield made

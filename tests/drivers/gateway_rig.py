@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(f"first of {self.server.name}")
         elif b'"stream":true' in body:
             # As scripts of a page write it: they read what comes.
-            delta = {"content": f"first of {self.server.name}"}
+            delta = {"reasoning_content": "<i>hm</i>", "content": f"<b>{self.server.name}</b>"}
             self._stream(json.dumps({"choices": [{"delta": delta}]}))
         elif not path.endswith("/break"):
             self._reply(200, {"backend": self.server.name, "bytes": len(body)})

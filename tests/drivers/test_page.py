@@ -138,7 +138,7 @@ def test_an_answer_streams_and_can_be_stopped(opened: Window, world: Rig) -> Non
     page, backend = opened.page, world.backends["alpha.a"]
     ask(page, "alpha")
     # It is shown while the server is still at it.
-    expect(page.locator(".said.assistant")).to_contain_text("first of alpha.a")
+    expect(page.locator(".said.assistant p")).to_have_text(["<i>hm</i>", "<b>alpha.a</b>"])
     expect(page.locator(".said.user")).to_contain_text(f"Hello {MARKUP}")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".said .error")).to_have_text("Stopped.")
