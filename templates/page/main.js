@@ -13,7 +13,7 @@ const EVERY_MS = 2000;
 const ABSENT_MS = 60000;
 const BESIDES = [
   {path: '/metrics', every: 5000, show: async reply => samples.add(reply ? await reply.text() : '', Date.now() / 1000)},
-  {path: '/api/status', every: 4000, show: async reply => showPlan(reply && await reply.json())},
+  {path: '/api/status', every: EVERY_MS, show: async reply => showPlan(reply && await reply.json())},
   {path: '/api/history', every: 10000, show: async reply => showHistory(reply && await reply.json())},
 ];
 
