@@ -1,6 +1,7 @@
 // The gateway's router, run by nginx (njs).
 // In: a request whose path names no model. Out: an internal redirect to the model that its body
 // (or ?model=) names, or an error in OpenAI's shape. It keeps no state.
+import fs from 'fs';
 import access from 'access.js';
 import answers from 'answers.js';
 import bodies from 'bodies.js';
@@ -60,6 +61,21 @@ function suspension(name) {
     return noted.length && noted[0].phase === 'suspended' ? noted[0].reason : null;
 }
 
+// Whether all of a model's servers have exited: who stops or replaces one takes its route away first,
+// and who starts another one has a second socket.
+function isDown(model) {
+    return model.instances.every(instance => {
+        const route = `${models.SOCKETS}/${instance.sockets[0]}`;
+        try {
+            const target = fs.readlinkSync(route);
+            return !instance.sockets.slice(1).some(
+                copy => copy !== target && fs.existsSync(`${models.SOCKETS}/${copy}`));
+        } catch (error) {
+            return false;
+        }
+    });
+}
+
 // nginx got no answer from the model's server.
 async function failed(r) {
     const name = r.variables.model;
@@ -72,18 +88,21 @@ async function failed(r) {
     }
     // Who only looks (GET) wants to know now.
     const mayWait = !connected && models.HOLD_MILLISECONDS > 0 && r.method === 'POST';
-    const model = mayWait ? models.find(name) : null;
-    if (model && await hold.until(r, model, () => suspension(name))) {
+    const model = models.find(name);
+    if (mayWait && await hold.until(r, model, () => suspension(name))) {
         r.internalRedirect('@again_' + name);
         return;
     }
     const noted = connected ? null : suspension(name);
     if (noted) {
         answers.unavailable(r, `model '${name}' is ${noted}`);
+    } else if (!connected && isDown(model)) {
+        answers.fail(r, 502, `the server of model '${name}' has exited; \`llm-reconcile status\` ` +
+                     'says why', 'bad_gateway');
     } else if (!connected) {
         r.headersOut['Retry-After'] = RETRY_AFTER;
-        answers.unavailable(r, `the server of model '${name}' does not answer: it is starting, ` +
-                    'restarting, or has exited; `llm-reconcile status` says which');
+        answers.unavailable(r, `the server of model '${name}' does not answer: it is starting ` +
+                    'or restarting, or was never started; `llm-reconcile status` says which');
     } else {
         answers.fail(r, 502, `the server of model '${name}' broke off before it answered`, 'bad_gateway');
     }

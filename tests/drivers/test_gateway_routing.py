@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,16 +238,29 @@ def test_a_swapped_symlink_replaces_the_backend_without_a_reload(world: Rig) -> 
 
 
 def test_a_server_that_is_not_there_is_503_to_be_tried_again(world: Rig) -> None:
-    dead = socket.socket(socket.AF_UNIX)
-    for refused in (False, True):
-        if refused:
-            dead.bind(world.site.route(InstanceName("down")))
+    for path in ("/v1/x", "/api/down/x"):
+        answer = world.ask("POST", path, {"model": "down", "pad": "x" * MEGABYTE})
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "2"
+        assert "'down'" in answer.error
+
+
+def test_a_server_that_has_exited_is_502_until_another_one_starts(world: Rig) -> None:
+    name = InstanceName("down")
+    with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as coming:
+        dead.bind(world.site.socket(name, "a"))
+        world.route("down", "a")
         for path in ("/v1/x", "/api/down/x"):
             answer = world.ask("POST", path, {"model": "down", "pad": "x" * MEGABYTE})
-            assert answer.status == 503
-            assert answer.headers["retry-after"] == "2"
-            assert "'down'" in answer.error
-    dead.close()
+            assert (answer.status, answer.json["error"]["code"]) == (502, "bad_gateway")
+            assert "the server of model 'down' has exited" in answer.error
+            assert "retry-after" not in answer.headers
+        coming.bind(world.site.socket(name, "b"))
+        assert world.ask("POST", "/v1/x", {"model": "down"}).status == 503
+    for slot in "ab":
+        Path(world.site.socket(name, slot)).unlink()
+    # Its own socket went with it.
+    assert world.ask("POST", "/v1/x", {"model": "down"}).status == 502
     world.unroute("down")
 
 
