@@ -39,6 +39,8 @@ CONFIRM_S = 10.0
 """How long a new configuration may take until it answers; nginx tries to bind for 2.5 s."""
 CHECK_S = 30.0
 END_S = 2.0
+LOG_LIMIT_BYTES = 50 * 2**20
+"""A larger log of nginx is set aside; some 400,000 requests."""
 POLL_S = 0.02
 LARGEST_OUTLINE = 16 * 2**20
 """Of many thousand keys."""
@@ -163,6 +165,20 @@ class NginxGateway:
         if _tail(path, limit=len(text) + 1) != text:
             effects.make_folder(path.parent)
             effects.write_atomic(path, text)
+        self._turn_logs()
+
+    def _turn_logs(self) -> None:
+        """Set full logs aside as NAME.1, and let nginx open new ones.
+
+        One that is not there was set aside by a run that was killed before it told nginx.
+        """
+        logs = (self._access_log, self._error_log)
+        full = [log for log in logs if _size(log) > LOG_LIMIT_BYTES]
+        is_due = full or not all(log.exists() for log in logs)
+        if is_due and (master := self._holders().master):
+            for log in full:
+                effects.rename(log, f"{log}.1")
+            effects.send(master, signal.SIGUSR1, proc.lives)
 
     def _write(self, rendered: RenderedGateway) -> None:
         folder = self._folder / rendered.generation

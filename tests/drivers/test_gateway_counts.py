@@ -13,6 +13,8 @@ import pytest
 from gateway_rig import Answer, Rig, eventually, free_port, rig, write_keys
 from prometheus_text import Page, read_page
 
+from reconciler.drivers import nginx
+
 TOTAL = "llm_reconcile_requests_total"
 DURATION = "llm_reconcile_request_duration_seconds"
 FIRST = "llm_reconcile_request_first_byte_seconds"
@@ -142,6 +144,25 @@ def test_a_restart_begins_anew(world: World) -> None:
     world.ask("/v1/x", "twin")
     assert world.counts() == Counter([("twin", "alice", "200")])
     assert "model=alpha" in world.log.with_name("access.log.1").read_text()
+
+
+def test_a_full_log_is_set_aside_and_loses_no_request(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.ask("/v1/x", "alpha")
+    before = world.counts()
+    monkeypatch.setattr(nginx, "LOG_LIMIT_BYTES", 100)
+    for path, turned in (("/v1/before", ".1"), ("/v1/after", "")):
+        world.ask(path, "beta")
+        assert (world.counts() - before).total() == (1 if turned else 2)
+        if turned:
+            world.rig.gateway.publish({})
+            eventually(world.log.exists)
+        assert f"POST {path} " in Path(f"{world.log}{turned}").read_text()
+    # A run that was killed in between: nginx still writes into the old one.
+    world.log.rename(f"{world.log}.1")
+    world.rig.gateway.publish({})
+    eventually(world.log.exists)
 
 
 def line(time: str, first: str, key: str = "bob") -> str:
