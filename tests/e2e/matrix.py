@@ -69,6 +69,10 @@ class Scenario:
     """Instances that no run may touch."""
     is_symmetric: bool = False
     """Both legs do the same, to other names: by day they share the moments."""
+    stride: int = 2
+    """By day of a symmetric one: two of so many moments are tried, one in each leg."""
+    first: int = 0
+    """The first of them: of two scenarios that do nearly the same each has moments of its own."""
     past_effects: tuple[str, ...] = PAST_EFFECTS
     """What may change the machine without being one of our effects."""
 
@@ -166,6 +170,7 @@ EDIT = Scenario(
     most={"sur": 2},
     stays=frozenset({"keep"}),
     is_symmetric=True,
+    stride=3,
 )
 FIRST = Scenario(
     "first",
@@ -192,6 +197,7 @@ FETCH = Scenario(
     Leg(APPLY, frozenset({"a"}), unfetched),
     Leg(APPLY, frozenset({"a"}), unfetched),
     is_symmetric=True,
+    stride=4,
     past_effects=("outside: ",),
 )
 
@@ -269,6 +275,12 @@ class Walk:
             plan = self._commands.run(self._lab, "plan", "--detailed-exitcode", "desired/x.yaml")
             assert plan.code == 0, plan.result.all
         assert_at_rest(self._lab, leg.after, gateway=leg.gateway)
+
+
+def shared(scenario: Scenario, there: list[str], back: list[str]) -> tuple[list[str], list[str]]:
+    """By day: the moments of both legs of a symmetric scenario that are tried."""
+    first, stride = scenario.first, scenario.stride
+    return there[first::stride], back[first + stride // 2 :: stride]
 
 
 def around(moments: Iterable[str]) -> list[str]:

@@ -27,6 +27,7 @@ from e2e.matrix import (
     Scenario,
     Walk,
     around,
+    shared,
     unfetched,
     unfetched_url,
     within,
@@ -49,7 +50,7 @@ def chosen(scenario: Scenario, walk: Walk) -> tuple[list[str], list[str]]:
     if not NIGHT and not scenario.is_symmetric:
         return around(learnt[0]), around(learnt[1])
     there, back = (around(moments) + within(moments) for moments in learnt)
-    return (there, back) if NIGHT else (there[::2], back[1::2])
+    return (there, back) if NIGHT else shared(scenario, there, back)
 
 
 def walk_through(lab: Lab, commands: Launcher, scenario: Scenario, part: int = 0) -> None:
@@ -87,7 +88,7 @@ def test_killed_around_a_download_from_a_url(
         fakes.variables["NO_PROXY"] = "127.0.0.1,localhost"
         prepare = unfetched_url(f"{server.endpoint}/files/a.gguf", sha_of(content))
         leg = replace(FETCH.there, prepare=prepare)
-        walk_through(fakes, commands, replace(FETCH, there=leg, back=leg))
+        walk_through(fakes, commands, replace(FETCH, there=leg, back=leg, first=1))
 
 
 def test_killed_around_an_update(fakes: Lab, commands: Launcher, tiny_model: Path) -> None:
@@ -102,7 +103,13 @@ def test_killed_around_an_update(fakes: Lab, commands: Launcher, tiny_model: Pat
 
         leg = Leg(("update", "-y"), frozenset({"a"}), moved)
         update = Scenario(
-            "update", leg, leg, setting=unfetched, is_symmetric=True, past_effects=("outside: ",)
+            "update",
+            leg,
+            leg,
+            setting=unfetched,
+            is_symmetric=True,
+            stride=4,
+            past_effects=("outside: ",),
         )
         walk_through(fakes, commands, update)
 

@@ -18,7 +18,7 @@ from proof_tools import own_disk
 from e2e import machine
 from e2e.faults import NIGHT, Fault, Launcher, launcher
 from e2e.lab import Lab, Result
-from e2e.matrix import EDIT, FIRST, STOP, Broken, Scenario, Walk, around, within
+from e2e.matrix import EDIT, FIRST, STOP, Broken, Scenario, Walk, around, shared, within
 
 HINTS = {
     errno.ENOSPC: "make room",
@@ -52,7 +52,7 @@ def where_it_fails(scenario: Scenario, walk: Walk) -> tuple[list[str], list[str]
     )
     if NIGHT:
         return there, back
-    return (there[::2], back[1::2]) if scenario.is_symmetric else (there[::5], back[::5])
+    return shared(scenario, there, back) if scenario.is_symmetric else (there[::5], back[::5])
 
 
 def object_of(moment: str) -> str:

@@ -232,7 +232,7 @@ def test_helpers_that_outlived_their_engine(fakes: Lab) -> None:
     machine.kill([pids["a"]])
     eventually(lambda: not machine.lives(pids["a"]), "it is dead")
     assert len(processes(fakes)) == 5
-    assert fakes.complete("a").status == 503
+    assert fakes.complete("a").status == 502
     assert fakes.phases(code=3)["a"] != "ready"
     fakes.apply()
     assert fakes.complete("a").status == 200
