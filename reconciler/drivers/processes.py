@@ -157,7 +157,9 @@ class ServerProcesses:
             for folder in (site.sockets, f"{site.state}/empty", f"{site.root}/logs"):
                 effects.make_folder(folder)
             if launch.address.startswith("unix:"):
-                # Left behind by a predecessor, it would make this start fail; we hold the slot.
+                # Left behind by a predecessor that died: clients would meet this one while it
+                # loads, and the socket would make its start fail. We hold the slot.
+                self.unroute(instance, launch.address)
                 effects.unlink(launch.address.removeprefix("unix:"))
             log = Path(site.log_file(instance))
             server_logs.rotate(log)

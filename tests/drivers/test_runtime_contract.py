@@ -175,6 +175,13 @@ class RuntimeContract:
         assert not self.only(world).routed
         world.runtime.unroute(M, world.launch("m", "a").address)
 
+    def test_a_start_takes_the_route_of_the_dead_before_it(self, world: World) -> None:
+        ref = world.start("m", "a")
+        world.runtime.route(M, world.launch("m", "a").address)
+        self.end(world, ref)
+        world.start("m", "a")
+        assert not self.only(world).routed
+
     def test_a_server_on_a_port_is_always_routed(self, world: World) -> None:
         launch = world.launch("m", "a", port=8001)
         world.runtime.start(launch)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from waiting import eventually
+
+from e2e import machine
 from e2e.lab import Lab
 from e2e.load import requests
 
@@ -40,6 +43,23 @@ def test_with_hold_a_restart_fails_no_request(lab: Lab) -> None:
         counts = load.stop()
     assert set(counts) == {"200"}, counts
     assert lab.pids() != before
+
+
+def test_with_hold_a_death_costs_time_only(fakes: Lab) -> None:
+    """Whoever asks in vain waits until the new server has loaded, and never meets it before."""
+    gateway = {"listen": f"127.0.0.1:{fakes.listen}", "hold": "1m"}
+    fakes.write({"a": {"args": {"fake-load-seconds": 1}}}, gateway=gateway)
+    fakes.apply()
+    machine.kill([fakes.pids()["a"]])
+    eventually(lambda: "a" not in fakes.servers(), "it is dead")
+    load = requests(fakes, "a")
+    load.start()
+    try:
+        fakes.apply()
+        load.some_more()
+    finally:
+        counts = load.stop()
+    assert set(counts) == {"200"}, counts
 
 
 def test_restart_takes_a_file_that_was_replaced_in_place(lab: Lab) -> None:

@@ -174,6 +174,8 @@ class FakeRuntime:
             self.servers.append(FakeServer(ref, launch, how, self._clock.now()))
             self.notes.pop((launch.instance, launch.slot), None)
             self.pid_files[launch.instance] = (ref.pid, launch.public_port)
+            if self.routes.get(launch.instance) == launch.address:
+                del self.routes[launch.instance]
         return ref
 
     def exited(self, server: ProcessRef, instance: InstanceName) -> Exit | None:
