@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,25 @@ def test_http_2_is_spoken_with_who_asks_for_it(world: Rig) -> None:
     context.set_alpn_protocols(["h2", "http/1.1"])
     with shake_hands(world, context) as spoken:
         assert spoken.selected_alpn_protocol() == "h2"
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("path", ["/v1/x", "/api/beta/x"])
+def test_a_large_request_by_http_2_is_routed_and_arrives_whole(
+    world: Rig, tmp_path: Path, path: str
+) -> None:
+    body = json.dumps({"pad": "x" * 3_000_000, "model": "beta"}).encode()
+    sent = tmp_path / "body"
+    sent.write_bytes(body)
+    argv = ["curl", "--silent", "--http2", "--cacert", f"{world.site.root}/tls/cert.pem"]
+    argv += ["--header", "Content-Type: application/json", "--data-binary", f"@{sent}"]
+    argv += ["--write-out", "\n%{http_version} %{http_code}"]
+    url = f"https://localhost:{world.listen}{path}"
+    done = subprocess.run([*argv, url], capture_output=True, text=True, check=True)
+    answer, _, how = done.stdout.rpartition("\n")
+    assert how == "2 200"
+    assert json.loads(answer)["bytes"] == len(body)
+    assert [seen.body for seen in only(world, "beta.a").seen] == [body]
 
 
 def served(world: Rig) -> bytes:
