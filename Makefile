@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test night lint bench lock pictures clean
+.PHONY: help demo demo-down test coverage night programs mistakes lint bench lock pictures reference docs clean
 
 PYTHON ?= python3
 UV ?= uv
@@ -18,10 +18,15 @@ help:
 	@echo 'make demo       two models behind one address, in .demo/'
 	@echo 'make demo-down  stop the demo'
 	@echo 'make test       lint and all tests'
+	@echo 'make coverage   the tests, with each line noted that any process of ours runs (an hour)'
 	@echo 'make night      the tests with every crash point and ten times the dice (hours)'
+	@echo 'make mistakes   tries whether tests see what a missing guard leads to (half an hour)'
+	@echo 'make programs   the shipped templates before the real LiteLLM, Continue, Open WebUI (500 MB)'
 	@echo 'make lint       ruff, mypy, import-linter'
 	@echo 'make bench      measure, and write docs/benchmarks.md (about 10 minutes)'
 	@echo 'make lock       renew requirements-dev.lock (needs uv)'
+	@echo 'make docs       the documents as a site, in site/'
+	@echo 'make reference  the pages of docs/reference that are made from the code'
 	@echo 'make pictures   the pictures of the README, from a real run (needs tmux and chromium)'
 	@echo 'make clean      stop the demo, remove what these made'
 
@@ -59,31 +64,55 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The environment variables measure every Python process of ours that the tests start, too.
+# Tests wait as often as they compute: three for two cores.
+WORKERS := $$(( $$(nproc) * 3 / 2 ))
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
+# Measures the processes of pytest, which run all of the core; LLM_RECONCILE_MEASURE_ALL=1: what they start too.
+MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(PYTEST)
+
 test: lint
 	@rm -f .coverage .coverage.*
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
-	  $(BIN)/pytest -n auto --dist worksteal | tee .venv/pytest.log
+	$(MEASURED) | tee .venv/pytest.log
 	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
-	@$(BIN)/coverage report --include='reconciler/core/*' --fail-under=100 > /dev/null \
+	@$(BIN)/coverage report --include='reconciler/core/*' --fail-under=100 \
 	  || { echo 'reconciler/core is not covered in full (branches too), see above'; exit 1; }
 	@tail -n 1 .venv/pytest.log
+
+coverage: $(STAMP)
+	@rm -f .coverage .coverage.*
+	LLM_RECONCILE_MEASURE_ALL=1 $(MEASURED)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=90
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --out docs/benchmarks.md
 
+programs: $(STAMP)
+	.ci/get-programs
+	LLM_RECONCILE_NIGHT=1 $(BIN)/pytest tests/e2e/test_programs.py
+
 night: $(STAMP)
-	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(BIN)/pytest -n auto --dist worksteal
+	.ci/get-programs
+	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(PYTEST)
+
+mistakes: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m mistakes -j $$(nproc)
 
 lock:
-	printf 'hatchling\neditables\n' | $(UV) pip compile pyproject.toml - --extra standalone --group dev \
+	printf 'hatchling\neditables\n' | $(UV) pip compile pyproject.toml - --extra standalone --group dev --group docs \
 	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --quiet -o requirements-dev.lock
 
 pictures: $(STAMP)
 	$(BIN)/python docs/pictures/make.py
 
+reference: $(STAMP)
+	$(BIN)/python docs/reference/make.py
+
+docs: reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'Open site/index.html'
+
 clean: demo-down
-	rm -rf .venv .demo .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .demo site .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

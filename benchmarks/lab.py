@@ -23,10 +23,11 @@ from pathlib import Path
 from engine_programs import EngineProgram
 from tiny_gguf import write_tiny_gguf
 
-from benchmarks import machine
+from benchmarks import REPOSITORY, machine
 
 COMMAND = Path(sys.executable).with_name("llm-reconcile")
 TIMED = Path(__file__).with_name("timed.py")
+FETCH = REPOSITORY / "examples" / "01-quickstart" / "fetch_models.py"
 LIMIT_S = 300.0
 """Longest time of one command; one that takes longer hangs."""
 FLAGS = {"ctx_size": 512, "threads": 1}
@@ -100,6 +101,15 @@ def timed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], code: int =
     if int(ended) != code:
         raise BenchmarkError(f"{shlex.join(argv)} ended with exit code {ended}:\n{text}")
     return Timing(float(seconds), float(cpu), float(peak))
+
+
+def smollm2(folder: Path) -> Path | None:
+    """Fetch SmolLM2-135M (98 MB) into a folder; None where it cannot be had."""
+    done = subprocess.run(
+        [sys.executable, str(FETCH), str(folder)], check=False, stdout=subprocess.DEVNULL
+    )
+    models = sorted(folder.glob("SmolLM2*.gguf"))
+    return models[0] if models and not done.returncode else None
 
 
 def end_group(child: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:

@@ -41,6 +41,7 @@ def facts(engine: str, engine_command: Sequence[str], nginx: Sequence[str]) -> d
         "nginx": _said([*nginx, "-v"]),
         "wrk": _program("wrk", "-v"),
         "ansible-playbook": _program("ansible-playbook", "--version"),
+        "docker-compose": _program("docker-compose", "version"),
         "curl": _program("curl", "--version"),
         "hf": f"huggingface_hub {importlib.metadata.version('huggingface_hub')}",
     }
@@ -123,3 +124,26 @@ def _open_files(pid: int) -> Iterator[str]:
 def proportional_bytes(pid: int) -> int:
     """A process's memory, shared pages divided among those who share them (PSS, proc(5))."""
     return int(_field(f"/proc/{pid}/smaps_rollup", "Pss").split()[0]) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, in user mode and in the kernel (proc(5): fields 14 and 15)."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    fields = text[text.rfind(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wake_ups(pid: int) -> dict[str, int]:
+    """How often each live thread of a process went to sleep by itself, and so was woken."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found[thread.name] = int(_field(str(thread / "status"), "voluntary_ctxt_switches"))
+        except OSError:
+            continue
+    return found
+
+
+def available_bytes() -> int:
+    """Memory that programs can still have."""
+    return int(_field("/proc/meminfo", "MemAvailable").split()[0]) * 1024

@@ -23,10 +23,11 @@ def main() -> None:
     # What the imports make stays until the end: to look through it for garbage, again and again,
     # is a sixth of a short verb's time.
     gc.disable()
-    command_line = importlib.import_module("reconciler.cli.main")
+    cli = importlib.import_module("reconciler.cli.main")
+    app = cli.command_line(sys.argv[1] if len(sys.argv) > 1 else None)
     gc.freeze()
     gc.enable()
-    command_line.main()
+    cli.run(app)
 
 
 if __name__ == "__main__":

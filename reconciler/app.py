@@ -6,22 +6,20 @@ which driver stands behind which seam; it decides nothing about models.
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from reconciler.core.desired import DesiredState
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.parse import ParsedDesired, parse_desired
-from reconciler.core.present import plan_values
 from reconciler.core.prune import needed_by
 from reconciler.core.site import Site
 from reconciler.core.stored import Needed
-from reconciler.drivers.base import Drivers
+from reconciler.drivers.base import Drivers, Held
 from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.desired_files import (
     all_desired,
@@ -36,6 +34,7 @@ from reconciler.drivers.desired_files import (
 from reconciler.drivers.engines import EngineFinder
 from reconciler.drivers.fetch.order import Limits
 from reconciler.drivers.files import ModelFiles
+from reconciler.drivers.generations import KeptGenerations
 from reconciler.drivers.gpus import GpuMemory
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.lock_file import LockFileOnDisk
@@ -45,13 +44,14 @@ from reconciler.drivers.ports import TcpPorts
 from reconciler.drivers.probes import HttpProber
 from reconciler.drivers.processes import ServerProcesses
 from reconciler.drivers.records import RunRecords
-from reconciler.drivers.secrets import SecretFiles
+from reconciler.drivers.renders import RenderedFiles
+from reconciler.drivers.secrets import SecretFiles, known_secrets
 from reconciler.drivers.state import StateFolder, state_folder
 from reconciler.drivers.store import ModelStore
 from reconciler.drivers.templates import load_templates
 from reconciler.drivers.verified import Verified
-from reconciler.errors import Diagnostic, UsageError
-from reconciler.loop import Round
+from reconciler.drivers.watch_socket import ask_watch
+from reconciler.errors import UsageError
 from reconciler.observe import observe_files
 
 
@@ -79,10 +79,32 @@ class Workspace:
         """
         return parse_desired(read_sources(self.desired_path, self.root))
 
+    def watch_lock(self) -> Held:
+        """Be the one watch of this root, for life.
+
+        Raises:
+            LockHeldError: there is one, which it names.
+        """
+        return StateFolder(self.site.state).watch_lock()
+
+    def watch(self) -> Mapping[str, object] | None:
+        """What the watch of this root says of itself; None: there is none."""
+        return ask_watch(self.site.watch_socket)
+
     @property
     def records(self) -> RunRecords:
         """What runs have left to be read."""
         return RunRecords(self.site, self.desired_path)
+
+    @property
+    def generations(self) -> KeptGenerations:
+        """What was applied to this root, as it was written."""
+        return KeptGenerations(self.site)
+
+    def _secrets(self, desired: DesiredState) -> frozenset[str]:
+        """What nothing that is said may repeat, as it is now."""
+        token_file = hub_token_file(self.environment)
+        return known_secrets(str(self.root), desired, self.environment, token_file)
 
     def drivers(
         self, desired: DesiredState, limits: Limits | None = None, *, offline: bool = False
@@ -120,11 +142,21 @@ class Workspace:
             engines=EngineFinder(cache_folder(self.environment), str(self.root)),
             state=state,
             records=self.records,
+            generations=self.generations,
             clock=clock,
             machine=LinuxMachine(),
             gpus=GpuMemory(),
+            renders=RenderedFiles(self.site, partial(self._secrets, desired)),
             templates=load_templates(self.root),
         )
+
+
+def renewed(
+    drivers: Drivers, workspace: Workspace, desired: DesiredState, limits: Limits
+) -> Drivers:
+    """The drivers for another desired state of the same root; what they know of servers stays."""
+    fresh = workspace.drivers(desired, limits)
+    return replace(fresh, runtime=drivers.runtime, state=drivers.state)
 
 
 def needed_of(workspace: Workspace, desired: DesiredState) -> Needed:
@@ -164,37 +196,6 @@ def needed_elsewhere(workspace: Workspace) -> dict[str, Needed]:
     return {one.site.desired: needed_of(one, one.parse().desired) for one in others.values()}
 
 
-def plan_document(
-    seen: Round, workspace: Workspace, warnings: tuple[Diagnostic, ...]
-) -> dict[str, object]:
-    """A plan's JSON form (DESIGN 5): the plan, and what only the outside knows of it."""
-    moment = datetime.datetime.fromtimestamp(SystemClock().now(), datetime.UTC)
-    sources = read_sources(workspace.desired_path, workspace.root)
-    observed = seen.observed
-    facts = [
-        [(one.instance, one.ref, one.spec, one.phase, one.routed) for one in observed.servers],
-        sorted((name, files.identity) for name, files in observed.files.items()),
-        (observed.gateway.master, observed.gateway.generation, observed.boot_id),
-    ]
-    return {
-        "timestamp": moment.isoformat(),
-        "desired": {
-            "path": workspace.site.desired,
-            "sha256": hashlib.sha256(b"".join(one.content for one in sources)).hexdigest(),
-        },
-        "observed": {
-            "fingerprint": hashlib.sha256(repr(facts).encode()).hexdigest()[:12],
-            "boot_id": observed.boot_id,
-            "source": "machine",
-        },
-        **plan_values(seen.plan, seen.guards),
-        "diagnostics": [
-            {"severity": one.severity, "summary": one.summary, "range": str(one.position or "")}
-            for one in (*warnings, *seen.plan.warnings)
-        ],
-    }
-
-
 def open_file(path: Path, root: Path | None, environment: Mapping[str, str]) -> Workspace:
     """The workspace of a desired file.
 
@@ -214,6 +215,18 @@ def check_file(path: Path, root: Path | None) -> tuple[str, ParsedDesired]:
     """
     found = _root_of(path, root)
     return shown(path, found), parse_desired(read_sources(path, found))
+
+
+def find_engine(
+    path: Path, root: Path | None, desired: DesiredState, environment: Mapping[str, str]
+) -> ObservedEngine:
+    """The engine that would serve what this desired file wants, here.
+
+    Raises:
+        UsageError: the given root is no folder.
+    """
+    finder = EngineFinder(cache_folder(environment), _root_of(path, root))
+    return finder.find(desired.engine.kind, desired.engine.command)
 
 
 def _root_of(path: Path, root: Path | None) -> Path:
@@ -264,10 +277,19 @@ def _workspace(root: Path, path: Path, environment: Mapping[str, str]) -> Worksp
 
 def hub_caches(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Where other tools keep hub files, as the hub's own client finds it."""
-    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    home = environment.get("HF_HOME") or f"{base}/huggingface"
     named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
-    return (str(Path(named or f"{home}/hub").expanduser()),)
+    return (str(Path(named or f"{_hub_home(environment)}/hub").expanduser()),)
+
+
+def hub_token_file(environment: Mapping[str, str]) -> str:
+    """Where the hub's own client keeps the token that `hf auth login` was given."""
+    named = environment.get("HF_TOKEN_PATH") or f"{_hub_home(environment)}/token"
+    return str(Path(named).expanduser())
+
+
+def _hub_home(environment: Mapping[str, str]) -> str:
+    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return environment.get("HF_HOME") or f"{base}/huggingface"
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:

@@ -11,16 +11,24 @@ from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every verb (docs/cli.md)."""
+    """Exit codes of every verb; docs/reference/exit-codes.md is made of this."""
 
     OK = 0
+    """Fine; `plan`: also with changes."""
     ERROR = 1
+    """An error: bad usage, a file that does not parse or validate. Nothing was done."""
     CHANGES = 2
+    """Only `plan` and `drift` with `--detailed-exitcode`: there are changes."""
     NOT_CONVERGED = 3
+    """It ran, but not all that is wanted is ready: blocked, failed, down, rolled back."""
     REFUSED = 4
+    """Refused by a guard, nothing was done (`plan` too, when `apply` would be refused)."""
     LOCKED = 5
+    """Another run holds the lock of this root; it is named."""
     INTERRUPTED = 130
+    """Interrupted by Ctrl-C."""
     TERMINATED = 143
+    """Ended by TERM."""
 
 
 class Severity(StrEnum):
@@ -66,6 +74,7 @@ class ReconcileError(Exception):
     ├── StateFolderError          exit 1  the state folder cannot be used
     ├── RefusedError              exit 4  a plan guard says no; nothing was done
     ├── LockHeldError             exit 5  another run holds the lock
+    ├── GitError                  exit 1  git or a remote gives no answer
     ├── StepError                 exit 3  one step of a plan failed; carries `retryable`
     │   ├── EngineError                   the engine is missing, or its server died
     │   ├── HubError                      the hub or a URL said no or cannot be reached
@@ -138,6 +147,10 @@ class HubError(StepError):
 
 class GatewayError(StepError):
     """nginx is missing, rejected its configuration, or did not take it."""
+
+
+class GitError(ReconcileError):
+    """git, or the remote that it asks, gives no answer."""
 
 
 class InterruptedRunError(ReconcileError):

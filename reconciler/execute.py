@@ -3,7 +3,7 @@
 In: a plan, the drivers, a cancel signal. Out: one result a step, and events on the way.
 A failed step skips those that need it; everything else goes on. Steps run at once, each in its
 own daemon thread, as soon as all they need is done. A cancelled run starts no further step.
-Once only files are still on their way, that is said: the run lock is needed no more.
+Once only files and renders are still on their way, that is said: the run lock is needed no more.
 """
 
 from __future__ import annotations
@@ -11,34 +11,39 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from reconciler.core.causes import explain
+from reconciler.core.launch import LastGood, Launch
 from reconciler.core.observed import ProcessRef
 from reconciler.core.os_errors import explain_os
 from reconciler.core.plan import (
     ApplyGateway,
     AwaitReady,
     FetchFiles,
-    FileEffect,
-    Launch,
+    LocklessEffect,
     Plan,
     RemoveFiles,
+    RemoveRender,
     StartServer,
     Step,
     StopGateway,
     StopServer,
     VerifyFiles,
     WritePins,
+    WriteRender,
 )
 from reconciler.core.present import human_bytes
 from reconciler.core.transfers import FileProgress, total_of
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers, Health
-from reconciler.errors import EngineError, InterruptedRunError, ReconcileError, StepError
+from reconciler.errors import InterruptedRunError, ReconcileError, StepError
+from reconciler.going_back import StartFailedError, attempt, keep, note
+from reconciler.patience import ASK_FIRST_S, Pace, Reading
 
-POLL_FIRST_S, POLL_LONGEST_S = 0.01, 0.25
 DRAIN_POLL_FIRST_S, DRAIN_POLL_LONGEST_S = 0.03, 1.2
 """llama.cpp looks for clients that have left only after a second without an answer to anybody: a
 drain that asks more often would wait for a request that nobody waits for (measured, b11434)."""
@@ -71,6 +76,8 @@ class StepResult:
     seconds: float = 0.0
     began: bool = False
     """A start failed, and there was a process of it."""
+    final: bool = False
+    """A start failed, and the same one would fail again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +95,50 @@ Report = Callable[[Progress | StepResult], None]
 Settle = Callable[[tuple[StepResult, ...]], None]
 
 
-class StartFailedError(EngineError):
-    """A server died while it was starting, or took too long; carries the end of its log."""
+class Turns:
+    """When a run needs the run lock: all the time, as a single run has nobody to share it with.
 
-    def __init__(self, message: str, log_tail: str, *, retryable: bool) -> None:
-        super().__init__(message, retryable=retryable)
-        self.log_tail = log_tail
+    A watch, which has many at once, lets it go while servers load (`watch.turn`).
+    """
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        """`pace`: of all runs that share the lock, as their servers share the machine."""
+        self.pace = pace or Pace()
+
+    def begins(self) -> None:
+        """A step that needs it is about to run."""
+
+    def ends(self) -> None:
+        """One has run."""
+
+    def away(
+        self, _name: InstanceName, _server: ProcessRef, _at: str
+    ) -> AbstractContextManager[None]:
+        """While this server, at that address, loads, a step does nothing that needs it.
+
+        Its end raises `InterruptedRunError` where others had their way with it meanwhile.
+        """
+        return nullcontext()
 
 
 def execute(
-    plan: Plan, drivers: Drivers, report: Report, cancel: Cancel, settle: Settle | None = None
+    plan: Plan,
+    drivers: Drivers,
+    report: Report,
+    cancel: Cancel,
+    settle: Settle | None = None,
+    turns: Turns | None = None,
 ) -> tuple[StepResult, ...]:
     """Run all steps; returns their results in the plan's order.
 
-    `settle` is told, once, the results so far: when nothing but files is left to wait for.
+    `settle` is told, once, the results so far: when nothing that needs the run lock is left.
     """
+    turns = turns or Turns()
     waiting = {step.number: step for step in plan.steps}
     results: dict[int, StepResult] = {}
     done: queue.Queue[StepResult] = queue.Queue()
     running = 0
-    busy = {step.number for step in plan.steps if not isinstance(step.effect, FileEffect)}
+    busy = {step.number for step in plan.steps if not isinstance(step.effect, LocklessEffect)}
     while waiting or running:
         if settle and busy <= results.keys():
             settle(tuple(results.values()))
@@ -120,7 +151,9 @@ def execute(
                 report(skipped)
                 continue
             running += 1
-            worker = _Worker(step, drivers, report, cancel)
+            if not isinstance(step.effect, LocklessEffect):
+                turns.begins()
+            worker = _Worker(step, drivers, report, cancel, turns)
             threading.Thread(target=worker.run, args=(done,), daemon=True).start()
         if not running:
             continue
@@ -132,6 +165,8 @@ def execute(
         running -= 1
         results[result.step.number] = result
         report(result)
+        if not isinstance(result.step.effect, LocklessEffect):
+            turns.ends()
     if settle:
         settle(tuple(results.values()))
     return tuple(results[step.number] for step in plan.steps)
@@ -154,8 +189,11 @@ def _skipped(step: Step, results: dict[int, StepResult], cancel: Cancel) -> Step
 class _Worker:
     """One step in its thread."""
 
-    def __init__(self, step: Step, drivers: Drivers, report: Report, cancel: Cancel) -> None:
+    def __init__(
+        self, step: Step, drivers: Drivers, report: Report, cancel: Cancel, turns: Turns
+    ) -> None:
         self._step = step
+        self._turns = turns
         self._drivers = drivers
         self._report = report
         self._cancel = cancel
@@ -163,21 +201,22 @@ class _Worker:
 
     def run(self, done: queue.Queue[StepResult]) -> None:
         """Do it, and put the result on the queue, whatever happens."""
-        outcome, reason, hint, tail, began = Outcome.DONE, "", "", "", False
+        outcome, reason, hint, tail, began, final = Outcome.DONE, "", "", "", False, False
         try:
             self._perform()
         except InterruptedRunError as error:
             outcome, reason = Outcome.CANCELLED, error.message
         except ReconcileError as error:
             outcome, reason, hint = Outcome.FAILED, error.message, error.hint
-            began = isinstance(error, StartFailedError)
-            tail = error.log_tail if isinstance(error, StartFailedError) else ""
+            if isinstance(error, StartFailedError):
+                began, tail, final = True, error.log_tail, not error.retryable
         except OSError as error:
             outcome = Outcome.FAILED
             reason, hint = explain_os(error)
         except Exception as error:  # noqa: BLE001 - the worker boundary: one step, not the run
             outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
-        done.put(StepResult(self._step, outcome, reason, hint, tail, self._elapsed(), began))
+        seconds = self._elapsed()
+        done.put(StepResult(self._step, outcome, reason, hint, tail, seconds, began, final))
 
     def _elapsed(self) -> float:
         return self._drivers.clock.monotonic() - self._began
@@ -203,12 +242,19 @@ class _Worker:
             case StartServer():
                 self._start(effect)
             case AwaitReady():
-                self._bring_up(effect.server, effect.instance, effect.address, effect)
-            case ApplyGateway():
-                drivers.gateway.apply(effect, self._cancel)
-            case StopGateway():
-                self._tell("stopping nginx")
-                drivers.gateway.stop(effect, self._cancel)
+                self._await(effect)
+            case ApplyGateway() | StopGateway():
+                self._change_gateway(effect)
+            case WriteRender() | RemoveRender():
+                self._tell("writing")
+                drivers.renders.apply(effect, self._cancel)
+
+    def _change_gateway(self, effect: ApplyGateway | StopGateway) -> None:
+        if isinstance(effect, ApplyGateway):
+            self._drivers.gateway.apply(effect, self._cancel)
+        else:
+            self._tell("stopping nginx")
+            self._drivers.gateway.stop(effect, self._cancel)
 
     def _pin(self, effect: WritePins) -> None:
         pins = dict(effect.pins)
@@ -219,12 +265,20 @@ class _Worker:
         self._drivers.lock.write(pins)
 
     def _start(self, effect: StartServer) -> None:
-        try:
-            self._launch(effect.launch, effect)
-        except EngineError as error:
-            if effect.fallback:
-                error.message += f"; {self._fall_back(effect, effect.fallback)}"
-            raise
+        tried, state = effect.launch, self._drivers.state
+        if effect.given_up:
+            note(state, tried.instance, effect.given_up)
+        last_good = LastGood(effect.fallback, tried.spec_hash) if effect.fallback else None
+        back = partial(self._go_back, effect.startup_s)
+        attempt(state, last_good, lambda: self._launch(tried, effect), back)
+
+    def _await(self, effect: AwaitReady) -> None:
+        back = partial(self._go_back, effect.startup_s)
+        bring_up = partial(self._bring_up, effect.server, effect.instance, effect.address, effect)
+        attempt(self._drivers.state, effect.fallback, bring_up, back)
+
+    def _go_back(self, budget_s: float, launch: Launch) -> None:
+        self._launch(launch, StartServer(launch, budget_s))
 
     def _launch(self, launch: Launch, effect: StartServer) -> None:
         self._tell("starting")
@@ -232,16 +286,6 @@ class _Worker:
             launch = replace(launch, files=self._drivers.files.identity(launch.weights))
         server = self._drivers.runtime.start(launch)
         self._bring_up(server, launch.instance, launch.address, effect)
-
-    def _fall_back(self, effect: StartServer, launch: Launch) -> str:
-        """Start what served before; how that went, in words."""
-        try:
-            self._launch(launch, replace(effect, end_if_late=False, fallback=None))
-        except InterruptedRunError:
-            return "the old one was started again, and loads"
-        except EngineError as error:
-            return f"the old one could not be started again: {error.message}"
-        return "the old one serves again"
 
     def _bring_up(
         self,
@@ -253,16 +297,19 @@ class _Worker:
         """Wait until it is ready, then route to it; or end it, where another copy serves."""
         runtime = self._drivers.runtime
         try:
-            self._until_ready(server, instance, address, effect.startup_s)
+            with self._turns.away(instance, server, address), self._turns.pace.loading():
+                self._until_ready(server, instance, address, effect.startup_s)
         except StartFailedError as error:
-            if effect.end_if_late:
+            if runtime.exited(server, instance) is not None:
+                runtime.forget(server, instance, address)
+            elif effect.end_if_late:
                 runtime.kill(server)
                 runtime.wait_gone(server, KILL_WAIT_S, threading.Event())
                 runtime.forget(server, instance, address)
-                if isinstance(effect, AwaitReady) or not effect.fallback:
-                    error.message += "; the old one stays"
-            elif runtime.exited(server, instance) is None:
+            else:
                 error.message += "; it still runs"
+            if effect.end_if_late and not effect.fallback:
+                error.message += "; the old one stays"
             raise
         runtime.route(instance, address)
 
@@ -280,29 +327,28 @@ class _Worker:
     def _until_ready(
         self, server: ProcessRef, instance: InstanceName, address: str, budget_s: float
     ) -> None:
-        runtime, pause = self._drivers.runtime, POLL_FIRST_S
+        runtime, pause = self._drivers.runtime, ASK_FIRST_S
         began = told = self._elapsed()
+        reading = Reading(runtime, server, budget_s)
         while True:
             health = self._drivers.prober.health(address)
             ended = runtime.exited(server, instance)
             if ended:
-                runtime.forget(server, instance, address)
-                cause = explain(ended.code, ended.log_tail)
-                message = f"it died while loading: {cause.reason}"
-                raise StartFailedError(message, ended.log_tail, retryable=not cause.final)
+                cause = explain(ended.code, ended.log_tail, out_of_memory=ended.out_of_memory)
+                message, retryable = f"it died while loading: {cause.reason}", not cause.final
+                raise StartFailedError(message, ended.log_tail, cause.hint, retryable=retryable)
             # Only now: where it could not listen, somebody else may have answered.
             if health is Health.READY:
                 return
-            if self._elapsed() - began > budget_s:
+            if reading.has_stopped(self._elapsed() - began):
                 tail = runtime.log_tail(instance, LOG_LINES)
-                message = f"not ready after {budget_s:.0f} s (probe.startup)"
-                raise StartFailedError(message, tail, retryable=True)
+                raise StartFailedError(reading.told(), tail, retryable=True)
             if self._elapsed() - told >= PROGRESS_EVERY_S:
                 told = self._elapsed()
                 self._tell("loading" if health is Health.LOADING else f"waiting ({health})")
             if self._cancel.wait(pause):
                 raise InterruptedRunError("interrupted while it was waited for; it runs on")
-            pause = min(pause * 1.5, POLL_LONGEST_S)
+            pause = self._turns.pace.after(pause, self._elapsed() - began)
 
     def _stop(self, effect: StopServer) -> None:
         """Out of nginx, drain, TERM, grace, KILL of the group; then tidy up."""
@@ -311,6 +357,8 @@ class _Worker:
         is_ending = False
         try:
             self._drain(effect)
+            if effect.last_good:
+                keep(self._drivers.state, effect.instance, effect.last_good)
             self._tell("stopping")
             runtime.signal_stop(server, effect.instance, effect.slot)
             is_ending = True

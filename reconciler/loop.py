@@ -8,15 +8,15 @@ A run that has to wait for files has two rounds: all else, and once they are her
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed, guard
 from reconciler.core.lockfile import Lock
-from reconciler.core.observed import Journal, LastExit, ObservedState, Suspension
+from reconciler.core.observed import Journal, ObservedState, ProcessRef
 from reconciler.core.obstacles import Marks
+from reconciler.core.parse import SourceText
 from reconciler.core.plan import (
     AwaitReady,
     Change,
@@ -25,22 +25,19 @@ from reconciler.core.plan import (
     Plan,
     StartServer,
     Step,
-    StopServer,
 )
 from reconciler.core.plan_files import plan_verification
 from reconciler.core.plan_lock import refuse_changes
 from reconciler.core.plan_parts import agreed, only_files, restrict, split
 from reconciler.core.planner import make_plan
-from reconciler.core.resolve import instance_names, model_of
+from reconciler.core.selection import Selection, select
 from reconciler.core.site import Site
-from reconciler.core.words import ModelName, ModelState, Phase
+from reconciler.core.words import ModelName, ModelState
 from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import Diagnostic, InvalidDesiredError, StateFolderError
 from reconciler.execute import Outcome, Report, StepResult, execute
 from reconciler.observe import observe, observe_downloads, observe_store
-
-DOWN = "down"
-"""The wish of `down`, in the journal."""
+from reconciler.remember import keep_lock, publish, remember_results, tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,10 @@ class Wanted:
     """The lock file must hold all of it."""
     moving: frozenset[ModelName] = frozenset()
     """Models whose pins move to what their revisions are now."""
+    selection: Selection = field(default_factory=Selection)
+    """What of it alone is wanted."""
+    sources: tuple[SourceText, ...] = ()
+    """What it was read from, to be kept as a generation; nothing: it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,16 @@ class Scope:
     """Replace their servers though nothing about them changed."""
     gateway: bool = True
     """Start nginx too, where it does not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a watch knows beside what it sees."""
+
+    wedged: Mapping[ProcessRef, str] = field(default_factory=dict)
+    """Servers that live and do no work -> how that was found out."""
+    pins: Lock | None = None
+    """What the lock file said, where it cannot be read any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +127,13 @@ def look(
     drivers: Drivers,
     allowed: Allowed,
     scope: Scope | None = None,
+    keeping: Keeping | None = None,
 ) -> Round:
     """Observe, plan and guard. Changes nothing."""
     only, anew = (scope.models, scope.restart) if scope else (None, False)
-    lock = _lock(wanted, site, drivers, only)
+    anew = anew or bool(wanted.selection.replacing)
+    known = keeping.pins if keeping else None
+    lock = _lock(wanted, site, drivers, only) if known is None else known
     if wanted.stops:
         # What is not looked at is neither fetched nor verified.
         only = frozenset()
@@ -128,14 +142,26 @@ def look(
         observed = replace(observed, lock=None)
     elif only is None:
         # Files may go: only where all models were looked at, it is known what the others need.
-        observed = replace(observed, store=observe_store(wanted.desired, drivers, lock))
+        store = observe_store(wanted.desired, drivers, lock)
+        renders = drivers.renders.observe(wanted.desired.renders)
+        observed = replace(observed, store=store, renders=renders)
+    if keeping:
+        # By the clock after the look: what ended while it lasted must not seem to be still to come.
+        observed = replace(observed, now=drivers.clock.now(), wedged=keeping.wedged)
     if scope is None:
-        plan = make_plan(wanted.desired, site, observed, wanted.marks)
-    else:
-        observed = replace(observed, journal=scope.journal or observed.journal)
-        again = scope.models if scope.restart else frozenset()
-        plan = make_plan(wanted.desired, site, observed, wanted.marks, again)
-        plan = restrict(plan, scope.models, gateway=scope.gateway)
+        return replan(wanted, site, observed, allowed)
+    observed = replace(observed, journal=scope.journal or observed.journal)
+    again = scope.models if scope.restart else frozenset()
+    plan = make_plan(wanted.desired, site, observed, wanted.marks, again)
+    plan = restrict(plan, scope.models, gateway=scope.gateway)
+    return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
+
+
+def replan(wanted: Wanted, site: Site, observed: ObservedState, allowed: Allowed) -> Round:
+    """Plan and guard all of it, of what was seen."""
+    selection = wanted.selection
+    plan = make_plan(wanted.desired, site, observed, wanted.marks, selection.replacing)
+    plan = select(plan, selection)
     return Round(observed, plan, guard(plan, wanted.desired, observed, allowed))
 
 
@@ -190,16 +216,18 @@ def carry_out(
     """
     if seen.plan.is_noop:
         with contextlib.suppress(OSError):
-            _tidy(wanted, seen, drivers)
+            tidy(wanted.desired, seen.plan, drivers)
+            _keep_lock(wanted, drivers)
         return ApplyReport((), seen.plan.blocked)
 
     def settle(results: tuple[StepResult, ...]) -> None:
+        remember_results(seen.observed, results, drivers)
         # What is only for people must not turn a run that worked into one that failed.
         with contextlib.suppress(OSError, StateFolderError):
-            _tidy(wanted, seen, drivers)
-            journal = _with_exits(drivers.state.read(), seen.observed, results, drivers.clock.now())
-            drivers.state.write(journal)
-            _publish(wanted, seen, journal, drivers)
+            tidy(wanted.desired, seen.plan, drivers)
+            publish(wanted.desired, seen.observed, drivers)
+        with contextlib.suppress(OSError):
+            _keep_lock(wanted, drivers)
         if release:
             release()
 
@@ -210,6 +238,11 @@ def carry_out(
         report(one)
     left = tuple(step for step in late if step not in {one.step for one in skipped})
     return ApplyReport((*results, *skipped), seen.plan.blocked, left)
+
+
+def _keep_lock(wanted: Wanted, drivers: Drivers) -> None:
+    if not wanted.stops:
+        keep_lock(wanted.sources, drivers, is_moved=bool(wanted.moving))
 
 
 def _skipped(late: tuple[Step, ...], results: tuple[StepResult, ...]) -> tuple[StepResult, ...]:
@@ -246,60 +279,6 @@ def rest_of(first: Round, so_far: ApplyReport, seen: Round) -> tuple[Round, tupl
     return replace(seen, plan=replace(plan, steps=ready)), skipped
 
 
-def _tidy(wanted: Wanted, seen: Round, drivers: Drivers) -> None:
-    """Pid files say where each server is reached; a port may have changed without a restart."""
-    concerned = {change.name for change in seen.plan.changes}
-    drivers.runtime.tidy(
-        {
-            instance: model.port
-            for key, model in wanted.desired.models.items()
-            for instance in instance_names(ModelName(key), model)
-            if instance in concerned
-        }
-    )
-
-
-def remember_file(wanted: Wanted, site: Site, drivers: Drivers) -> None:
-    """Note which file this root follows, what it says, and what it protects.
-
-    Raises:
-        StateFolderError: that cannot be written. What it says alone is not worth an error: a full
-            disk must not keep what needs no room from being done.
-    """
-    journal, models = drivers.state.read(), wanted.desired.models
-    protected = frozenset(ModelName(name) for name, model in models.items() if model.protect)
-    exits = {name: one for name, one in journal.last_exits.items() if model_of(name) in models}
-    noted = replace(journal, desired=site.desired, protected=protected, last_exits=exits)
-    wish = hashlib.sha256(wanted.desired.model_dump_json().encode()).hexdigest()[:12]
-    try:
-        drivers.state.write(replace(noted, wish=wish))
-    except StateFolderError:
-        if noted != journal:
-            raise
-
-
-def suspended(journal: Journal, models: Iterable[ModelName], since: float, reason: str) -> Journal:
-    """Note that an operator stopped these models; every plan shows it until `resumed`."""
-    new = {name: Suspension(since, reason) for name in models}
-    return replace(journal, suspended={**new, **journal.suspended})
-
-
-def resumed(journal: Journal, models: Iterable[ModelName]) -> Journal:
-    """End the suspension of these models."""
-    ended = set(models)
-    kept = {name: one for name, one in journal.suspended.items() if name not in ended}
-    return replace(journal, suspended=kept)
-
-
-def remember_end(drivers: Drivers) -> None:
-    """Note that nothing of this root is to run, whatever is under way.
-
-    A full disk must not keep anybody from stopping servers.
-    """
-    with contextlib.suppress(StateFolderError):
-        drivers.state.write(replace(drivers.state.read(), wish=DOWN))
-
-
 def nothing_wanted(desired: DesiredState) -> DesiredState:
     """The desired state of `down`: no server, no nginx; drain and grace of each still count."""
     models = {
@@ -307,49 +286,3 @@ def nothing_wanted(desired: DesiredState) -> DesiredState:
         for name, model in desired.models.items()
     }
     return desired.model_copy(update={"models": models, "gateway": None})
-
-
-def _with_exits(
-    journal: Journal, observed: ObservedState, results: tuple[StepResult, ...], now: float
-) -> Journal:
-    """Remember how servers ended by themselves; a stop that was asked for ends that memory."""
-    exits = dict(journal.last_exits)
-    for result in results:
-        match result.step.effect:
-            case StartServer(launch=launch) if result.outcome is Outcome.FAILED:
-                exits[launch.instance] = LastExit(
-                    now, result.reason, launch.spec_hash, began=result.began
-                )
-            case StartServer(launch=launch) if result.outcome is Outcome.DONE:
-                # The new copy took over the slot, where the death of the old one was to be seen.
-                if ended := observed.last_exit(launch.instance):
-                    exits[launch.instance] = ended
-            case StopServer(instance=instance) if result.outcome is Outcome.DONE:
-                exits.pop(instance, None)
-            case _:
-                pass
-    return replace(journal, last_exits=exits)
-
-
-def _publish(wanted: Wanted, seen: Round, journal: Journal, drivers: Drivers) -> None:
-    """Tell the gateway's /api/models what it cannot ask the servers: also why one is not there."""
-    sizes = {name: files.size for name, files in seen.observed.files.items()}
-    notes: dict[str, Mapping[str, object]] = {
-        instance: {"reason": one.reason} for instance, one in journal.last_exits.items()
-    }
-    for key, model in wanted.desired.models.items():
-        if suspension := journal.suspended.get(ModelName(key)):
-            note: Mapping[str, object] = {"phase": Phase.SUSPENDED, "reason": str(suspension)}
-            notes |= dict.fromkeys(instance_names(ModelName(key), model), note)
-    for server in drivers.runtime.list():
-        # Where a wrapper was started, its process says nothing of the engine's memory.
-        process = None if server.helpers else server.ref
-        notes[server.instance] = {
-            "pid": process and process.pid,
-            "start_ticks": process and process.start_ticks,
-            "since": round(server.since),
-            "size_bytes": sizes.get(model_of(server.instance)),
-            "restarts": None,
-            "reason": None,
-        }
-    drivers.gateway.publish(notes)

@@ -6,28 +6,27 @@ In: the desired state (to know which files and ports matter) and the drivers. Ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from reconciler.core.capacity import weights_of
+from reconciler.core.capacity import cards_matter, running_specs
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
-    ObservedDisk,
     ObservedFiles,
     ObservedGateway,
-    ObservedGpu,
     ObservedServer,
     ObservedState,
 )
 from reconciler.core.prune import files_of, folder_of
-from reconciler.core.resolve import LOOPBACK, instance_names, model_of, resolve
+from reconciler.core.resolve import model_of, ports_of
+from reconciler.core.resources import ObservedDisk
 from reconciler.core.stored import ObservedStore
 from reconciler.core.vitals import Verdict, Vitals, unasked
-from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, SpecHash
+from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers, Files, Health
 from reconciler.errors import InvalidDesiredError, UsageError
 
@@ -78,49 +77,34 @@ def observe(
     servers = _with_phases(found, drivers)
     files = observe_files(desired, drivers, servers, only, lock, moving)
     memory = drivers.machine.memory()
-    staying = () if anew else (one for one in servers if one.phase is not Phase.STOPPING)
-    running = {(server.instance, server.spec) for server in staying}
+    running = frozenset() if anew else running_specs(servers)
+    # Their drivers can be slow to answer, or broken: a stop must never hang on them.
+    has_to_ask = cards_matter(desired, files, memory, running)
     gateway = drivers.gateway.observe()
     wanted = desired.gateway.nginx if desired.gateway else "auto"
     nginx, nginx_reason = drivers.gateway.locate(wanted)
+    engine = drivers.engines.find(desired.engine.kind, desired.engine.command)
     return ObservedState(
         boot_id=drivers.state.boot_id(),
         servers=servers,
         gateway=gateway,
         nginx=nginx,
         nginx_reason=nginx_reason,
-        ports=drivers.ports.holders(_ports(desired), _ours(servers, gateway)),
+        ports=drivers.ports.holders(ports_of(desired), _ours(servers, gateway)),
         has_listen_address=not desired.gateway or drivers.ports.has_address(desired.gateway.host),
         files=files,
-        engine=drivers.engines.find(desired.engine.kind, desired.engine.command),
-        journal=drivers.state.read(),
+        engine=engine,
+        journal=drivers.state.read().at(drivers.clock.now()),
         deaths=drivers.runtime.deaths(servers),
         disks=observe_disks(desired, drivers, files),
-        memory=replace(memory, gpus=_cards(desired, drivers, files, memory.usable_bytes, running)),
+        memory=replace(memory, gpus=drivers.gpus.cards() if has_to_ask else None),
         templates=drivers.templates,
         secrets=drivers.secrets.read(desired.gateway) if desired.gateway else GatewaySecrets(),
         lost_roots=lost_roots,
         lock=lock,
         hashes=drivers.files.hashes(),
+        outdated=drivers.engines.outdated(engine, servers),
     )
-
-
-def _cards(
-    desired: DesiredState,
-    drivers: Drivers,
-    files: Mapping[ModelName, ObservedFiles],
-    ram_bytes: int,
-    running: Set[tuple[InstanceName, SpecHash]],
-) -> tuple[ObservedGpu, ...] | None:
-    """The graphics cards, where they matter: something is to start, and the RAM cannot hold all.
-
-    Their drivers can be slow to answer, or broken: a stop must never hang on them.
-    """
-    wanted = resolve(desired, files)
-    unseen = ObservedFiles(FileStatus.UNKNOWN)
-    weights = sum(weights_of(one.model, files.get(one.model_name, unseen)) for one in wanted)
-    is_due = any((one.name, one.spec.hash) not in running for one in wanted)
-    return drivers.gpus.cards() if is_due and weights > ram_bytes else None
 
 
 def observe_servers(drivers: Drivers) -> tuple[ObservedServer, ...]:
@@ -153,12 +137,18 @@ def examine_all(
 
 
 def examine(
-    server: ObservedServer, drivers: Drivers, token_timeout: float, cancel: Cancel
+    server: ObservedServer,
+    drivers: Drivers,
+    token_timeout: float,
+    cancel: Cancel,
+    busy_timeout: float | None = None,
 ) -> Vitals:
     """Find out whether a server makes tokens, without waking one that sleeps.
 
-    One with requests in hand is not given another: it shows by its progress that it works.
+    One with requests in hand is not given another: it shows by its progress that it works, within
+    `busy_timeout` seconds (None: as long as a token may take).
     """
+    busy_s = token_timeout if busy_timeout is None else busy_timeout
     if known := unasked(server):
         return known
     name, address, prober = server.instance, server.address, drivers.prober
@@ -166,7 +156,7 @@ def examine(
     if counters is None:
         return Vitals(name, Verdict.SILENT, reason="it does not answer /metrics")
     if Vitals(name, Verdict.OK, counters=counters).in_hand:
-        return _examine_busy(server, drivers, counters, token_timeout, cancel)
+        return _examine_busy(server, drivers, counters, busy_s, cancel)
     if prober.is_sleeping(address):
         reason = "it has put its weights away; the next request wakes it"
         return Vitals(name, Verdict.ASLEEP, reason=reason, counters=counters)
@@ -176,7 +166,7 @@ def examine(
     now = prober.counters(address) or counters
     if Vitals(name, Verdict.OK, counters=now).in_hand:
         # Others were faster: the token waited behind their requests.
-        return _examine_busy(server, drivers, now, token_timeout, cancel)
+        return _examine_busy(server, drivers, now, busy_s, cancel)
     return Vitals(name, Verdict.SILENT, reason=answer.trouble, counters=now)
 
 
@@ -187,7 +177,11 @@ def _examine_busy(
     patience_s: float,
     cancel: Cancel,
 ) -> Vitals:
-    """Whether it moves: a token more than at another look, or CPU time. It ends at the first."""
+    """Whether it moves: a token more than at another look, or CPU time; it ends at the first.
+
+    A card is asked last: it takes long, and a server that computes on one mostly shows it on a
+    core too.
+    """
     clock, prober, name = drivers.clock, drivers.prober, server.instance
     cpu, at = drivers.runtime.cpu_seconds(server.ref), clock.monotonic()
     tokens = prober.progress(server.address)
@@ -200,7 +194,9 @@ def _examine_busy(
         before, at = at, clock.monotonic()
         if moved or cpu - cpu_before >= LEAST_CPU_SHARE * (at - before):
             return Vitals(name, Verdict.BUSY, counters=counters)
-    reason = f"in {patience_s:g} s it moved no token and used no CPU time"
+    if drivers.gpus.are_busy(server.pids):
+        return Vitals(name, Verdict.BUSY, counters=counters)
+    reason = f"in {patience_s:g} s it moved no token and used neither CPU nor GPU time"
     return Vitals(name, Verdict.STUCK, reason=reason, counters=counters)
 
 
@@ -299,17 +295,6 @@ def _looked_into(
     if found.status is not FileStatus.PRESENT or found.identity in loaded:
         return found
     return files.inspect(model, pin, deep=True)
-
-
-def _ports(desired: DesiredState) -> Mapping[int, str]:
-    """The ports that the desired state listens on, with the host."""
-    host = desired.gateway.host if desired.gateway else LOOPBACK
-    ports = {
-        model.port: host
-        for name, model in desired.models.items()
-        if model.port is not None and instance_names(ModelName(name), model)
-    }
-    return {**ports, desired.gateway.port: host} if desired.gateway else ports
 
 
 def _ours(servers: tuple[ObservedServer, ...], gateway: ObservedGateway) -> Mapping[int, str]:

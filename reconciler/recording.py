@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.core.history import Ending, Record, begun
 from reconciler.core.pending import Coming, Noted, Status, changed, merged, pending_of
 from reconciler.core.plan import Action, Change, FetchFiles, Plan
-from reconciler.core.words import ModelName
+from reconciler.core.words import RENDER_ADDRESS, ModelName
 from reconciler.drivers.base import Drivers
 from reconciler.execute import Outcome, Progress, Report, StepResult
 
 SHOW_EVERY_S = 2.0
 """How files on their way stand; what is fetched in less time is not shown at all."""
 ON_ITS_WAY = "files are on their way"
+AT_WORK = "its commands are at work"
 NOT_REACHED = "the run ended before it"
 
 
@@ -32,6 +33,8 @@ class About:
     """The desired file, as people know it."""
     models: frozenset[ModelName] | None = None
     """What alone it looks at; None: all of the file."""
+    is_kept: bool = True
+    """It belongs into the history."""
 
 
 class Recording:
@@ -66,13 +69,8 @@ class Recording:
         self._open = {one.number: one.address for one in plan.steps}
         if plan.is_noop:
             self.settle()
-        elif self._record is None:
-            self._note(self._first(plan))
-
-    def _first(self, plan: Plan) -> Record:
-        now, about = self._drivers.clock.now(), self._about
-        origin = self._drivers.records.origin()
-        return begun(now, about.verb, about.file, origin, changed(plan.changes))
+        elif self._record is None and self._about.is_kept:
+            self._note(first_record(self._about, plan, self._drivers))
 
     def _note(self, record: Record) -> None:
         self._record = record
@@ -119,8 +117,8 @@ class Recording:
                 self._drivers.records.show(coming, self._drivers.clock.now())
 
     def settle(self) -> None:
-        """Nothing but files is still on its way; the caller holds the run lock."""
-        self._publish(self._status(ON_ITS_WAY))
+        """Nothing but files and renders is on its way; the caller holds the run lock."""
+        self._publish(self._status(ON_ITS_WAY, AT_WORK))
 
     def end(self, *, interrupted: bool = False) -> None:
         """All is said. The run lock may be another's by now, who then knows better."""
@@ -142,8 +140,12 @@ class Recording:
             return Ending.FAILED
         return Ending.BLOCKED if self._blocked else Ending.APPLIED
 
-    def _status(self, why: str) -> Status:
-        left = {**dict.fromkeys(self._open.values(), why), **self._failed, **self._blocked}
+    def _status(self, why: str, why_render: str = "") -> Status:
+        still = {
+            at: (why_render if at.startswith(RENDER_ADDRESS) else "") or why
+            for at in self._open.values()
+        }
+        left = {**still, **self._failed, **self._blocked}
         changes = [
             one for one in self._changes.values() if one.action is not Action.NO_OP or one.blocked
         ]
@@ -160,3 +162,12 @@ class Recording:
             with contextlib.suppress(OSError):
                 records.publish(status)
                 self._published = status
+
+
+def first_record(about: About, plan: Plan, drivers: Drivers) -> Record:
+    """What the history says of a run that begins to carry out this plan."""
+    origin, kept = drivers.records.origin(), drivers.generations.newest()
+    number = kept.number if kept and kept.spec == origin.spec else None
+    changes = changed(plan.changes)
+    record = begun(drivers.clock.now(), about.verb, about.file, origin, changes)
+    return replace(record, generation=number)

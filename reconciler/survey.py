@@ -19,6 +19,7 @@ from reconciler.core.facts import EngineNature, Facts, Folder, Wanted
 from reconciler.core.guards import Allowed
 from reconciler.core.os_errors import explain_os
 from reconciler.core.site import Site
+from reconciler.drivers.engine_configs import engine_configs
 from reconciler.drivers.engines import EngineFinder
 from reconciler.drivers.gpus import GpuMemory
 from reconciler.drivers.machine import LinuxMachine
@@ -72,7 +73,7 @@ def survey(file: Path | None, root: Path | None, environment: Mapping[str, str])
         root=machine.folder(str(place.root)) if place.root else None,
         store=machine.folder(store) if store else None,
         store_in_git=bool(store) and machine.shows_in_git(str(store)),
-        configs=machine.engine_configs(environment),
+        configs=engine_configs(environment),
         variables=frozenset(name for name, value in environment.items() if value),
         wanted=place.wanted,
     )

@@ -27,12 +27,20 @@ function listOne(r) {
 }
 
 function notes() {
+    let value = null;
     try {
-        const value = JSON.parse(fs.readFileSync(models.LIVE_FILE, 'utf8'));
-        return bodies.isObject(value) ? value : {};
+        value = JSON.parse(fs.readFileSync(models.LIVE_FILE, 'utf8'));
     } catch (error) {
         return {};
     }
+    if (!bodies.isObject(value)) {
+        return {};
+    }
+    const now = Date.now() / 1000;
+    // What an operator stopped until then is by now only not started yet.
+    const isOver = note => bodies.isObject(note) && note.until && note.until <= now;
+    Object.keys(value).filter(name => isOver(value[name])).forEach(name => { value[name] = {}; });
+    return value;
 }
 
 const PHASES = ['ready', 'starting', 'unhealthy', 'exited'];

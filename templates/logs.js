@@ -57,10 +57,12 @@ function lastLines(bytes, start, end, lines) {
 }
 
 // The part of an open file that is asked for: its bytes, and where they start.
-function part(fd, lines, after) {
+function part(fd, lines, after, aside) {
     const size = fs.fstatSync(fd).size;
-    // A smaller file than the one that is known is another one.
-    const known = after <= size ? after : 0;
+    // It is smaller than it was: what was set aside is NAME.log.1 now, and the rest has moved by as
+    // much; or it is another file.
+    const moved = after <= size ? after : Math.max(0, after - aside);
+    const known = moved <= size ? moved : 0;
     const from = Math.max(known, size - MOST_BYTES);
     const room = Buffer.alloc(size - from);
     const bytes = room.subarray(0, fs.readSync(fd, room, 0, room.length, from));
@@ -70,6 +72,14 @@ function part(fd, lines, after) {
     return {bytes: bytes.subarray(start, end), start: from + start};
 }
 
+function sizeOf(path) {
+    try {
+        return fs.statSync(path).size;
+    } catch (error) {
+        return 0;
+    }
+}
+
 function read(path, lines, after) {
     // Not what blocks whoever opens it, as a pipe does.
     if (!fs.statSync(path).isFile()) {
@@ -77,7 +87,7 @@ function read(path, lines, after) {
     }
     const fd = fs.openSync(path, 'r');
     try {
-        return part(fd, lines, after);
+        return part(fd, lines, after, sizeOf(path + '.1'));
     } finally {
         fs.closeSync(fd);
     }

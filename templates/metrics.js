@@ -82,16 +82,18 @@ function ofInstances(found) {
     const noted = field => found.filter(each => each.isThere)
         .map(each => [each.labels, each.note[field]]);
     return [
-        own('instance_phase', 'gauge', 'The phase of each instance: 1 for the one it is in.', phases),
+        own('instance_phase', 'gauge', 
+            'By model, replica and phase: 1 for the phase that it is in, 0 for the others.', phases),
         own('instance_start_time_seconds', 'gauge',
-            'When the server was started, in seconds since the epoch.', noted('since')),
-        own('instance_restarts_total', 'counter', 'How often the server was started again.',
+            'By model and replica: when the server was started.', noted('since')),
+        own('instance_restarts_total', 'counter',
+            'By model and replica: how often it was started again; only where something counts that.',
             found.map(each => [each.labels, each.note.restarts])),
         own('instance_resident_memory_bytes', 'gauge',
-            'Memory of the server, with what it has mapped of its files.',
+            'By model and replica: resident memory with mapped files; not of a GPU, nor of an engine behind a wrapper.',
             found.map(each => [each.labels, memory(each.note)])),
         own('instance_scrape_success', 'gauge',
-            'Whether the server itself told its metrics, which are further down then.',
+            'By model and replica: 1 if the server told its own metrics, which are further down then.',
             found.map(each => [each.labels, each.families ? 1 : 0])),
     ];
 }
@@ -100,9 +102,9 @@ function ofModels(visible, notes) {
     const size = model => model.instances.map(each => (notes[each.name] || {}).size_bytes)
         .filter(isNumber)[0];
     return [
-        own('model_info', 'gauge', 'The models of the desired file.', visible.map(model => [
+        own('model_info', 'gauge', 'By model, quant and state: 1 for the models of the desired file.', visible.map(model => [
             {model: model.name, quant: model.quant || '', state: model.state}, 1])),
-        own('model_file_bytes', 'gauge', 'Size of the files of the model.',
+        own('model_file_bytes', 'gauge', 'By model: size of its files.',
             visible.map(model => [{model: model.name}, size(model)])),
     ];
 }
@@ -119,10 +121,10 @@ function configured() {
 
 function ofGateway() {
     return [
-        own('gateway_info', 'gauge', 'Which configuration of the gateway answers.',
+        own('gateway_info', 'gauge', 'By generation: 1 for the configuration that answers.',
             [[{generation: models.GENERATION}, 1]]),
         own('gateway_config_timestamp_seconds', 'gauge',
-            'When that configuration came, in seconds since the epoch.', [[{}, configured()]]),
+            'When that configuration came; it changes with every reload.', [[{}, configured()]]),
     ];
 }
 
@@ -131,12 +133,12 @@ function ofPlan(r) {
     const all = records.known(r), ofFile = each => ({model: each.model, file: each.file});
     return [
         own('plan_timestamp_seconds', 'gauge',
-            'When llm-reconcile looked last, in seconds since the epoch.', [[{}, all.at]]),
-        own('plan_changes_pending', 'gauge', 'What it left to be done then.',
+            'When llm-reconcile looked last.', [[{}, all.at]]),
+        own('plan_changes_pending', 'gauge', 'How many changes it left to be done then.',
             [[{}, isNumber(all.at) ? all.pending.length : null]]),
-        own('download_bytes', 'gauge', 'What is here of a file that is being downloaded.',
+        own('download_bytes', 'gauge', 'By model and file: what is here of a file that is being downloaded.',
             all.downloads.map(each => [ofFile(each), each.bytes])),
-        own('download_size_bytes', 'gauge', 'What it will have in all.',
+        own('download_size_bytes', 'gauge', 'By model and file: what it will have in all.',
             all.downloads.map(each => [ofFile(each), each.of])),
     ];
 }
@@ -150,11 +152,13 @@ function ofRequests(r, visible) {
         ? each.labels.model === '-' || names.indexOf(each.labels.model) >= 0
         : each.labels.key === r.variables.key && names.indexOf(each.labels.model) >= 0);
     return [
-        own('requests_total', 'counter', 'Requests that have ended, by model, key and status.',
+        own('requests_total', 'counter', 'By model, key and status: requests that have ended.',
             requests.map(each => [each.labels, each.value])),
-        own('request_duration_seconds', 'histogram', 'How long answered requests took, streams to their end.',
+        own('request_duration_seconds', 'histogram',
+            'By model: how long requests took that a server answered, streams to their end.',
             histogram('duration', names)),
-        own('request_first_byte_seconds', 'histogram', 'How long servers took to begin their answer.',
+        own('request_first_byte_seconds', 'histogram',
+            'By model: how long the server took to begin its answer.',
             histogram('first', names)),
     ];
 }

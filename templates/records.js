@@ -47,6 +47,15 @@ function downloads() {
     return [].concat.apply([], found);
 }
 
+// What keeps it so, if it lives. Its words may speak of any model.
+function watch(r) {
+    const one = parsed(read(`${models.FOLDER}/watch.json`));
+    if (!access.isUnlimited(r) || !lives(array(one.process))) {
+        return null;
+    }
+    return {pid: one.process[0], since: one.since, trouble: one.trouble, held: one.held};
+}
+
 // All of /api/status, for whoever may see all.
 function whole() {
     const noted = parsed(read(`${models.FOLDER}/status.json`));
@@ -69,6 +78,7 @@ function say(r, body) {
 // The same as far as the key may know it.
 function known(r) {
     const all = whole();
+    all.watch = watch(r);
     all.pending = all.pending.filter(change => mayRead(r, change));
     all.downloads = all.downloads.filter(one => access.mayUse(r, {name: one.model}));
     return all;

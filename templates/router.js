@@ -5,12 +5,11 @@ import fs from 'fs';
 import access from 'access.js';
 import answers from 'answers.js';
 import bodies from 'bodies.js';
+import coming from 'coming.js';
 import conversations from 'conversations.js';
 import hold from 'hold.js';
 import live from 'live.js';
 import models from 'models.js';
-
-const RETRY_AFTER = '2';
 
 function route(r) {
     const type = r.headersIn['Content-Type'] || '', body = r.requestBuffer;
@@ -53,12 +52,12 @@ function unknownApi(r) {
     access.admit(r, name, models.all().find(model => model.name === name));
 }
 
-// Why an operator stopped the model, or nothing.
+// The note of an operator who stopped the model, or nothing.
 function suspension(name) {
     const model = models.find(name);
     const known = live.notes();
     const noted = model ? model.instances.map(each => known[each.name]).filter(bodies.isObject) : [];
-    return noted.length && noted[0].phase === 'suspended' ? noted[0].reason : null;
+    return noted.length && noted[0].phase === 'suspended' ? noted[0] : null;
 }
 
 // Whether all of a model's servers have exited: who stops or replaces one takes its route away first,
@@ -95,12 +94,16 @@ async function failed(r) {
     }
     const noted = connected ? null : suspension(name);
     if (noted) {
-        answers.unavailable(r, `model '${name}' is ${noted}`);
+        if (noted.until) {
+            const seconds = Math.ceil(noted.until - Date.now() / 1000);
+            r.headersOut['Retry-After'] = String(Math.max(1, seconds));
+        }
+        answers.unavailable(r, `model '${name}' is ${noted.reason}`);
     } else if (!connected && isDown(model)) {
         answers.fail(r, 502, `the server of model '${name}' has exited; \`llm-reconcile status\` ` +
                      'says why', 'bad_gateway');
     } else if (!connected) {
-        r.headersOut['Retry-After'] = RETRY_AFTER;
+        r.headersOut['Retry-After'] = coming.seconds(model, live.notes());
         answers.unavailable(r, `the server of model '${name}' does not answer: it is starting ` +
                     'or restarting, or was never started; `llm-reconcile status` says which');
     } else {

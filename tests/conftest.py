@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 from engine_programs import real_engines
 from hypothesis import settings
-from proof_tools import NOT_TO_BE_HAD, lacks, missing
+from proof_tools import BY_NIGHT, IS_NIGHT, NOT_TO_BE_HAD, lacks, missing
 from tiny_gguf import write_tiny_gguf
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
 settings.register_profile("night", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS", "dev"))
+
+if "PYTEST_XDIST_WORKER" in os.environ and not os.environ.get("LLM_RECONCILE_MEASURE_ALL"):
+    # Coverage makes every verb twice as slow: this worker is measured, what it starts is not.
+    os.environ.pop("COVERAGE_PROCESS_START", None)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -42,7 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which engines and tools the tests ran with: a missing one must not pass unseen."""
     running = {program.name for program in real_engines()}
     lost = f" (MISSING: {', '.join(missing())}; see .ci/run)" if missing() else ""
-    terminalreporter.write_line(f"engines: {', '.join(sorted({*running, 'fake'}))}{lost}")
+    late = "" if IS_NIGHT else f" (left to `make night`: {', '.join(BY_NIGHT)})"
+    terminalreporter.write_line(f"engines: {', '.join(sorted({*running, 'fake'}))}{lost}{late}")
 
 
 @pytest.fixture
@@ -57,3 +62,12 @@ def short_folder() -> Iterator[Path]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real model of 140 KB with room for very long answers. Do not change it."""
     return write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", context=65536)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _defects_of_a_watch_are_raised(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In tests/watch: a law that is broken, or a kill, ends the round."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name == "watch":
+            patch.setenv("LLM_RECONCILE_DEBUG", "1")
+        yield

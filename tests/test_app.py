@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 from hub_server import TOKEN, HubServer, hub_server
 
-from reconciler.app import cache_folder, hub_caches, open_file, open_root
+from reconciler.app import cache_folder, hub_caches, hub_token_file, open_file, open_root
 from reconciler.core.observed import FileStatus, Journal
 from reconciler.drivers.state import StateFolder
 from reconciler.errors import StateFolderError, UsageError
@@ -100,6 +100,11 @@ def test_other_tools_files_are_looked_for_where_they_put_them(
     given: dict[str, str], cache: str
 ) -> None:
     assert hub_caches(given) == (cache.format(home=Path.home()),)
+
+
+def test_the_token_of_the_hubs_client_is_where_it_keeps_it() -> None:
+    assert hub_token_file({"HF_HOME": "/h"}) == "/h/token"
+    assert hub_token_file({"HF_HOME": "/h", "HF_TOKEN_PATH": "/t"}) == "/t"
 
 
 def test_our_own_cache_follows_the_environment() -> None:

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from e2e.machine import mentioning
 from waiting import eventually
 
 from benchmarks import machine
 from benchmarks.cases import CASES
 from benchmarks.document import render
 from benchmarks.results import Bar, Row, Section, Unit, not_measured, percentile, ratio
+from benchmarks.supervisor import supervised
 from benchmarks.wrk import parse
 
 ROOT = Path(__file__).parent.parent
@@ -181,7 +183,8 @@ def test_one_benchmark_from_end_to_end(short_folder: Path) -> None:
     out, said = run.communicate(timeout=110)
     assert (run.returncode, out) == (0, ""), said
     text = document.read_text(encoding="utf-8")
-    assert f"Written by `python -m benchmarks {' '.join(words)}`" in text
+    assert "Written by `python -m benchmarks memory --quick`" in text
+    assert str(short_folder) not in text
     assert "## At rest" in text
     values = json.loads(raw.read_text(encoding="utf-8"))
     rows = {row["name"]: row["values"] for row in values["sections"][0]["rows"]}
@@ -212,8 +215,37 @@ def test_downloads_are_compared(short_folder: Path) -> None:
     assert sorted(path.name for path in short_folder.iterdir()) == ["raw.json"]
 
 
+def test_supervisord_keeps_what_it_is_compared_with(short_folder: Path) -> None:
+    argv = ["sleep", f"1{os.getpid()}"]
+
+    def others(*known: int) -> list[int]:
+        return [pid for pid in mentioning(" ".join(argv)) if pid not in known]
+
+    with supervised({"one": argv}, {"PATH": os.environ["PATH"]}, short_folder / "s") as pid:
+        eventually(lambda: bool(others()), "it is started")
+        first = others()[0]
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: bool(others(first)), "it is started again")
+        assert machine.wake_ups(pid)
+        assert machine.cpu_seconds(pid) > 0
+    assert others() == []
+
+
+def test_supervisord_leaves_nothing_running_that_will_not_end(short_folder: Path) -> None:
+    deaf = ["sh", "-c", f"trap '' TERM; while :; do sleep 0.{os.getpid()}; done"]
+
+    def live() -> list[int]:
+        return mentioning(deaf[2])
+
+    folder = short_folder / "s"
+    with supervised({"deaf": deaf}, {"PATH": os.environ["PATH"]}, folder, patience_s=0.1):
+        eventually(lambda: bool(live()), "it is started")
+    eventually(lambda: not live(), "it is ended")
+
+
 def test_ctrl_c_leaves_nothing_running(short_folder: Path) -> None:
-    run = harness(short_folder, "noop")
+    # Few servers, so that its end is quick, and rests of seconds, so that it lasts until then.
+    run = harness(short_folder, "watch", "--quick")
     eventually(lambda: bool(servers(short_folder)), "its servers are started")
     os.kill(run.pid, signal.SIGINT)
     _, said = run.communicate(timeout=110)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 from fake_runtime import Behaviour
 from launches import make_launch, start_step, step, stop_step
 from plan_run import Run
 
-from reconciler.core.plan import AwaitReady, Launch, Step
+from reconciler.core.launch import LastGood, Launch
+from reconciler.core.plan import AwaitReady, StartServer, Step, StopServer
+from reconciler.core.words import Phase
+from reconciler.errors import EngineError, StateFolderError
 from reconciler.execute import Outcome
 
 
@@ -109,6 +113,65 @@ def test_the_old_one_serves_again(run: Run, new: Behaviour, reason: str) -> None
     [server] = run.world.runtime.list()
     assert (server.spec, server.env, server.routed) == (OLD.spec_hash, (), True)
     assert run.world.runtime.routes == {"m": OLD.address}
+    assert run.world.state.read().last_good == {"m": LastGood(OLD, NEW.spec_hash, reason)}
+
+
+def test_what_can_be_gone_back_to_is_noted_until_the_new_one_is_ready(run: Run) -> None:
+    run.begin()
+    noted = LastGood(OLD, NEW.spec_hash)
+    stop = stop_step(1, run.world.runtime, "m")
+    assert isinstance(stop.effect, StopServer)
+    run.only(replace(stop, effect=replace(stop.effect, last_good=noted)))
+    assert run.world.state.read().last_good == {"m": noted}
+    run.only(replacing(run, Behaviour()))
+    assert run.world.state.read().last_good == {}
+
+
+def test_what_is_given_up_is_noted_before_the_old_one_starts(run: Run) -> None:
+    noted = LastGood(OLD, NEW.spec_hash, "no memory")
+    back = start_step(1, OLD)
+    assert isinstance(back.effect, StartServer)
+    run.behave(Behaviour(dies_after_s=0, code=3))
+    run.only(replace(back, effect=replace(back.effect, given_up=noted)))
+    assert run.world.state.read().last_good == {"m": noted}
+
+
+def test_what_cannot_be_noted_is_not_stopped(run: Run) -> None:
+    run.begin()
+    stop = stop_step(1, run.world.runtime, "m")
+    assert isinstance(stop.effect, StopServer)
+    run.world.state.fault = StateFolderError("no space left")
+    noted = LastGood(OLD, NEW.spec_hash)
+    result = run.only(replace(stop, effect=replace(stop.effect, last_good=noted)))
+    assert (result.outcome, result.reason) == (Outcome.FAILED, "no space left")
+    [server] = run.world.runtime.list()
+    assert (server.phase, server.routed) == (Phase.STARTING, True)
+
+
+def test_a_full_disk_keeps_nobody_from_going_back(run: Run) -> None:
+    run.world.state.fault = StateFolderError("no space left")
+    result = run.only(replacing(run, Behaviour(dies_after_s=0, code=3)))
+    assert result.reason == "it died while loading: exit code 3; the old one serves again"
+
+
+def test_one_that_could_not_be_started_at_all_may_be_tried_again(run: Run) -> None:
+    run.world.runtime.faults["start"] = EngineError("a copy of m already runs (pid 7)")
+    result = run.only(replacing(run, Behaviour()))
+    assert "already runs (pid 7); the old one " in result.reason
+    assert run.world.state.read().last_good == {}
+
+
+def test_one_that_was_left_loading_is_gone_back_from(run: Run) -> None:
+    run.begin(Behaviour(loads_s=100))
+    [server] = run.world.runtime.list()
+    run.world.runtime.behaviours = {OLD.spec_hash: Behaviour()}
+    back = LastGood(OLD, NEW.spec_hash)
+    wait = AwaitReady(server.instance, server.ref, server.address, 20, True, back)
+    result = run.only(step(1, wait))
+    assert result.reason == "not ready after 20 s (probe.startup); the old one serves again"
+    assert server.ref not in {one.ref for one in run.world.runtime.list()}
+    noted = replace(back, failed="not ready after 20 s (probe.startup)")
+    assert run.world.state.read().last_good == {"m": noted}
 
 
 def test_the_old_one_does_not_come_up_either(run: Run) -> None:

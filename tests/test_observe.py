@@ -17,12 +17,11 @@ from reconciler.core.observed import (
     ObservedFile,
     ObservedFiles,
     ObservedGateway,
-    ObservedGpu,
-    ObservedMemory,
     PortHolder,
     ProcessRef,
 )
 from reconciler.core.resolve import resolve
+from reconciler.core.resources import ObservedGpu, ObservedMemory
 from reconciler.core.vitals import Answer, Verdict, Vitals
 from reconciler.core.words import Generation, InstanceName, ModelName, Phase
 from reconciler.observe import SETTLE_S, examine_all, observe, observe_servers, settle
@@ -352,6 +351,15 @@ def test_who_is_busy_shows_it_by_tokens_or_cpu_time(
     found = examined(world)
     assert (found.verdict, found.running) == (verdict, 2)
     assert world.clock.now() - began <= 30.5
+
+
+def test_a_card_that_works_is_the_last_witness(world: FakeWorld) -> None:
+    start(world, "m")
+    address = address_of(world)
+    world.prober.in_hand[address], world.prober.tokens[address] = [2], [5]
+    assert examined(world).verdict is Verdict.STUCK
+    world.gpus.busy = {world.runtime.list()[0].ref.pid}
+    assert examined(world).verdict is Verdict.BUSY
 
 
 def test_a_token_behind_the_requests_of_others_proves_nothing(world: FakeWorld) -> None:

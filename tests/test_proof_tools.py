@@ -20,12 +20,13 @@ def collect(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_is_missing_is_left_out_and_named(tmp_path: Path) -> None:
-    done = collect(tmp_path, LLM_RECONCILE_WHOLE_PROOF="")
+    done = collect(tmp_path, LLM_RECONCILE_WHOLE_PROOF="", LLM_RECONCILE_NIGHT="")
     assert done.returncode == 0, done.stdout
     assert "test_who_got_a_servers_pid_is_never_signalled" not in done.stdout
     assert "1 deselected" in done.stdout
     for tool in TOOLS:
         assert tool in done.stdout.partition("MISSING: ")[2]
+    assert "(left to `make night`: continue, litellm, open-webui)" in done.stdout
 
 
 def test_the_whole_proof_needs_what_can_be_installed(tmp_path: Path) -> None:

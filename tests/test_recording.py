@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,14 @@ from launches import make_launch, start_step, step
 
 from reconciler.core.desired import Source
 from reconciler.core.history import Ending
+from reconciler.core.parse import SourceText
 from reconciler.core.pending import Coming, Noted, Status
 from reconciler.core.plan import (
     Action,
     Change,
     FetchFiles,
     Plan,
+    RemoveRender,
     ResourceType,
     Step,
     WritePins,
@@ -24,7 +27,7 @@ from reconciler.core.plan import (
 from reconciler.core.transfers import FileProgress
 from reconciler.core.words import ModelName
 from reconciler.execute import Outcome, Progress, StepResult
-from reconciler.recording import NOT_REACHED, ON_ITS_WAY, About, Recording
+from reconciler.recording import AT_WORK, NOT_REACHED, ON_ITS_WAY, About, Recording
 
 FILE = "desired/x.yaml"
 A, B = (start_step(number, make_launch(name)) for number, name in ((1, "a"), (2, "b")))
@@ -81,6 +84,14 @@ def test_a_run_that_did_all_leaves_nothing_pending(world: FakeWorld) -> None:
     assert len(run.told) == 3
 
 
+def test_a_record_names_the_generation_that_it_applies(world: FakeWorld) -> None:
+    world.records.spec = hashlib.sha256(b"x").hexdigest()
+    for content, number in ((b"y", None), (b"x", 2)):
+        world.generations.note([SourceText(FILE, content)], None, world.records.origin(), 1.0)
+        Run(world).begin(BOTH)
+        assert world.records.history()[-1].generation == number
+
+
 def test_what_failed_is_pending_with_its_first_cause(world: FakeWorld) -> None:
     run = Run(world)
     later = replace(A, number=3)
@@ -112,6 +123,15 @@ def test_what_waits_for_files_is_pending_until_they_are_here(world: FakeWorld) -
     run.end()
     assert pending(world) == ()
     assert len(world.records.published) == 2
+
+
+def test_a_render_whose_commands_run_is_pending(world: FakeWorld) -> None:
+    run = Run(world)
+    kind, effect = ResourceType.RENDER, RemoveRender("run/x", is_ours=True)
+    gone = Change("render.run/x", kind, "run/x", Action.DELETE, "no longer in the file")
+    run.begin(plan(gone, steps=(Step(1, gone.address, effect, ""),)))
+    run.settle()
+    assert pending(world) == (Noted(kind, "run/x", "delete", AT_WORK),)
 
 
 def test_what_nobody_got_to_is_pending(world: FakeWorld) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 PATIENCE_S = 20.0
 
 
-def eventually(holds: Callable[[], bool], what: str = "it") -> None:
+def eventually(holds: Callable[[], bool], what: str = "it", patience_s: float = PATIENCE_S) -> None:
     """Poll until it holds."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < deadline, f"did not come true in time: {what}"
         time.sleep(0.005)

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.cases import changes, fetch, gateway, growth, memory, noop, startup, ways
+from benchmarks.cases import (
+    changes,
+    downtime,
+    fetch,
+    gateway,
+    growth,
+    memory,
+    noop,
+    startup,
+    watch,
+    ways,
+)
 from benchmarks.lab import Bench
 from benchmarks.results import Section
 
@@ -18,7 +29,9 @@ CASES: Mapping[str, Callable[[Bench], Section]] = {
     "gateway": gateway.measure,
     "ways": ways.measure,
     "changes": changes.measure,
+    "downtime": downtime.measure,
     "memory": memory.measure,
     "growth": growth.measure,
+    "watch": watch.measure,
     "fetch": fetch.measure,
 }

@@ -1,7 +1,7 @@
 """Requests through the gateway, against the server itself and llama-server's own router mode.
 
-In: the engine, wrk. Out: requests a second and their ratios, and the first streamed byte. The three
-run at the same time and are asked in turn; what is not asked is idle. Every answer is checked: one
+In: the engine, wrk. Out: requests a second and their ratios, and the first streamed byte. All run
+at the same time and are asked in turn; what is not asked is idle. Every answer is checked: one
 that is not a 200 with what was asked for makes its row invalid, and the row says so.
 """
 
@@ -9,22 +9,40 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.lab import FLAGS, Bench, BenchmarkError, Lab, by_hand
+from benchmarks.lab import FLAGS, Bench, BenchmarkError, Lab, by_hand, smollm2
 from benchmarks.results import Bar, Row, Section, Unit, not_measured, percentile, ratio
 from benchmarks.wrk import CONNECTIONS, Load, post
+from reconciler.core.site import Site
+from reconciler.drivers.nginx import NginxGateway
 
 ROUNDS, SECONDS = 5, 2
 STREAMS = 100
 FIRST_BYTE_S = 0.020
 PATIENCE_S = 60.0
 DIRECT, GATEWAY, ROUTER = "direct", "gateway", "router mode"
+BARE = "nginx that only passes on"
+_BARE_CONF = """\
+daemon off; worker_processes 2; pid nginx.pid; error_log error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    upstream server {{ server "unix:{socket}"; keepalive 0; }}
+    server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://server; }} }}
+}}
+"""
+"""The least that nginx can do for a request: no model is looked for, nothing checked or logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +56,8 @@ class Kind:
     """What a good answer holds."""
     over_direct: Bar | None = None
     over_router: Bar | None = None
+    times: int = 1
+    """So many times longer than others it is asked for."""
 
 
 _PROMPT = {"prompt": "hello there", "ignore_eos": True}
@@ -54,15 +74,24 @@ KINDS = (
         "/v1/completions",
         {**_PROMPT, "max_tokens": 1},
         '"completion_tokens":1,',
-        over_direct=Bar(least=0.8),
     ),
     Kind(
         "completion of 16 tokens",
         "/v1/completions",
         {**_PROMPT, "max_tokens": 16},
         '"completion_tokens":16,',
-        over_direct=Bar(least=0.8),
     ),
+)
+REAL = tuple(
+    Kind(
+        f"SmolLM2, completion of {tokens} token{'s' if tokens > 1 else ''}",
+        "/v1/completions",
+        {**_PROMPT, "max_tokens": tokens},
+        f'"completion_tokens":{tokens},',
+        over_direct=Bar(least=0.8),
+        times=3,
+    )
+    for tokens in (1, 16)
 )
 
 
@@ -81,41 +110,79 @@ def measure(bench: Bench) -> Section:
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(Lab(bench, 2))
         rivals = _start(lab, stack)
+        _add_router(lab, rivals, stack)
+        _add_bare(lab, rivals, stack)
         rows = [row for kind in KINDS for row in _load(bench, kind, rivals)]
         rows += _first_bytes(bench, rivals)
+    rows += _real(bench)
     about = f"""
-One tiny model, served three times by the same program with the same flags: a server asked directly
-(TCP), one behind the gateway (unix socket), and one behind llama-server's router mode. The gateway
-and the router find the model by the `model` in the body. wrk with {CONNECTIONS} connections, \
-{SECONDS} s a turn, in turn;
-every answer is checked. First streamed byte: a new connection, until the first `data:` has arrived.
-Through the gateway each request has a connection of its own to its server: llama-server closes kept
-ones, and a kept one would go on leading to a server that was replaced. That is most of what the
-gateway adds, alike for the smallest request and the longest answer.
+One tiny model, served by the same program with the same flags: a server asked directly (TCP), one
+behind the gateway (unix socket), the same one behind an nginx of ten lines that only passes on, and
+one behind llama-server's router mode. The gateway and the router find the model by the `model` in
+the body. wrk with {CONNECTIONS} connections, {SECONDS} s a turn, in turn; every answer is
+checked. First streamed byte: a new connection, until the first `data:` has arrived. Real
+completions are those of a model that one would serve: SmolLM2-135M, a small one. Through the
+gateway each request has a connection of its own to its server: llama-server closes kept ones, and a
+kept one would go on leading to a server that was replaced. That is most of what the gateway adds,
+alike for the smallest request and the longest answer, and what the other nginx adds too.
 """
     return Section("Requests through the gateway", about, tuple(rows))
+
+
+def _real(bench: Bench) -> Iterator[Row]:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        weights = smollm2(folder)
+        if weights is None:
+            yield not_measured("SmolLM2", Unit.RATE, "the model could not be fetched")
+            return
+        lab = stack.enter_context(Lab(bench, 1, weights))
+        rivals = _start(lab, stack)
+        for kind in REAL:
+            yield from _load(bench, kind, rivals)
 
 
 # ---- the rivals
 
 
 def _start(lab: Lab, stack: contextlib.ExitStack) -> Rivals:
-    lab.bench.tell("gateway: one model, directly, behind the gateway, and behind router mode")
+    lab.bench.tell("gateway: one model, directly and behind the gateway")
     lab.apply()
     name, pid = sorted(lab.servers().items())[0]
-    direct, router = machine.free_ports(2)
-    rivals = Rivals(name, {DIRECT: direct, GATEWAY: lab.port})
+    (direct,) = machine.free_ports(1)
     argv, env = lab.same_by_hand(pid, direct)
     stack.enter_context(by_hand(argv, env, lab.folder / "direct.log"))
-    if lab.bench.engine.name == "llama-server":
-        rivals.ports[ROUTER] = router
-        argv = _router_argv(lab, router)
-        stack.enter_context(by_hand(argv, env, lab.folder / "router.log"))
-    else:
-        rivals.lacking[ROUTER] = "only the real llama-server has a router mode"
+    rivals = Rivals(name, {DIRECT: direct, GATEWAY: lab.port})
     for rival, port in rivals.ports.items():
         _until_served(rival, port, name)
     return rivals
+
+
+def _add_router(lab: Lab, rivals: Rivals, stack: contextlib.ExitStack) -> None:
+    if lab.bench.engine.name != "llama-server":
+        rivals.lacking[ROUTER] = "only the real llama-server has a router mode"
+        return
+    (port,) = machine.free_ports(1)
+    _, env = lab.same_by_hand(lab.servers()[rivals.model], port)
+    stack.enter_context(by_hand(_router_argv(lab, port), env, lab.folder / "router.log"))
+    rivals.ports[ROUTER] = port
+    _until_served(ROUTER, port, rivals.model)
+
+
+def _add_bare(lab: Lab, rivals: Rivals, stack: contextlib.ExitStack) -> None:
+    folder = lab.folder / "bare"
+    folder.mkdir()
+    (port,) = machine.free_ports(1)
+    argv = machine.command_line(lab.servers()[rivals.model])
+    conf = _BARE_CONF.format(socket=argv[argv.index("--host") + 1], port=port)
+    (folder / "nginx.conf").write_text(conf, encoding="utf-8")
+    # As root nginx's default user could not reach the socket.
+    user = ["-g", "user root;"] if os.geteuid() == 0 else []
+    command, _ = NginxGateway(Site("/", "/", "")).locate("auto")
+    words = [*command, "-p", str(folder), "-c", "nginx.conf", "-e", str(folder / "log"), *user]
+    stack.enter_context(by_hand(words, lab.environment, folder / "said"))
+    rivals.ports[BARE] = port
+    _until_served(BARE, port, rivals.model)
 
 
 def _router_argv(lab: Lab, port: int) -> list[str]:
@@ -163,16 +230,18 @@ def _load(bench: Bench, kind: Kind, rivals: Rivals) -> list[Row]:
         first = number % len(names)
         for rival in (*names[first:], *names[:first]):
             url = f"http://127.0.0.1:{rivals.ports[rival]}{kind.path}"
-            loads[rival].append(post(url, body, kind.piece, bench.rounds(SECONDS)))
+            seconds = kind.times * bench.rounds(SECONDS)
+            loads[rival].append(post(url, body, kind.piece, seconds))
     rows = {rival: _rates(f"{kind.name}: {rival}", seen) for rival, seen in loads.items()}
     for rival, why in rivals.lacking.items():
         rows[rival] = not_measured(f"{kind.name}: {rival}", Unit.RATE, why)
-    through = rows[GATEWAY]
-    return [
-        *rows.values(),
-        ratio(f"{kind.name}: gateway / direct", through, rows[DIRECT], kind.over_direct),
-        ratio(f"{kind.name}: gateway / router mode", through, rows[ROUTER], kind.over_router),
+    bars = {DIRECT: kind.over_direct, ROUTER: kind.over_router}
+    ratios = [
+        ratio(f"{kind.name}: gateway / {rival}", rows[GATEWAY], row, bars.get(rival))
+        for rival, row in rows.items()
+        if rival != GATEWAY
     ]
+    return [*rows.values(), *ratios]
 
 
 def _rates(name: str, loads: Sequence[Load]) -> Row:

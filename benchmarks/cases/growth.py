@@ -1,4 +1,4 @@
-"""How parsing and planning grow with the number of models, and `plan` of 1,000, whole process.
+"""How parsing and planning grow with the number of models, and whole commands with up to 1,000.
 
 In: nothing but generated files; stand-ins for servers where there are too many for real ones.
 Out: times of the pure core in one process, per model, and wall times of the whole command.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from benchmarks.lab import FLAGS, Bench, BenchmarkError, Lab
-from benchmarks.results import Bar, Row, Section, Unit, ratio
+from benchmarks.lab import COMMAND, FLAGS, Bench, BenchmarkError, Lab, Timing
+from benchmarks.results import Bar, Row, Section, Unit, not_measured, ratio
 from benchmarks.stand_ins import StandIns
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import (
     FileStatus,
-    ObservedEngine,
     ObservedFile,
     ObservedFiles,
     ObservedGateway,
@@ -27,6 +28,7 @@ from reconciler.core.observed import (
     ObservedState,
     ProcessRef,
 )
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.core.plan import ApplyGateway, Plan, StartServer
 from reconciler.core.planner import make_plan
@@ -38,8 +40,13 @@ SIZES = (10, 100, 1000, 4000)
 BASE = 100
 """Growth is told against this many models: with fewer the constant part weighs too much."""
 ROUNDS = 5
-WHOLE = 1000
+WHOLE = (1, 20, 200, 1000)
 WHOLE_S = 2.0
+VERBS = ("validate", "apply", "plan")
+IMPORTS = """\
+import gc; gc.disable()  # As `reconciler.__main__` does.
+from reconciler.cli.main import command_line; command_line("plan")
+"""
 SITE = Site("/srv", "/srv/state", "desired/bench.yaml")
 
 
@@ -57,8 +64,9 @@ def measure(bench: Bench) -> Section:
     rows += _whole(bench)
     about = """
 In one process: parsing one YAML file, and resolving and planning a machine where all is as wanted.
-Whole process: `plan`, with as many stand-ins for servers (a shell that waits, a socket that answers
-/health) as there are no real ones for.
+Whole processes: `validate`, and `apply` and `plan` that find nothing to do, with stand-ins for
+servers (a shell that waits, a socket that answers /health). `docker-compose config` reads as many
+services from one file, judges them and asks no daemon. The imports are part of each process.
 """
     return Section("Growth with the number of models", about, tuple(rows))
 
@@ -169,16 +177,96 @@ def _no_op(desired: DesiredState, observed: ObservedState) -> Plan:
 
 
 def _whole(bench: Bench) -> list[Row]:
-    count = bench.size(WHOLE)
+    counts = sorted({bench.size(count) for count in WHOLE})
+    seen = {count: _of(bench, count) for count in counts}
+    few, most = counts[1], counts[-1]
+    rows = [row for count in counts for row in seen[count].rows]
+    rows[-1] = replace(rows[-1], bar=Bar(most=WHOLE_S))
+    rows += seen[most].peaks
+    for verb in VERBS:
+        over, under = (_each(seen[count].row(verb), count) for count in (most, counts[-2]))
+        rows.append(ratio(f"whole `{verb}`: per model, {most:,} / {counts[-2]:,}", over, under))
+    rows.append(ratio("imports / no-op `plan`", seen[few].imports, seen[few].row("plan")))
+    name = f"`validate` / `docker-compose config`, {few} each"
+    return [*rows, seen[few].compose, ratio(name, seen[few].row("validate"), seen[few].compose)]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What whole commands took with so many models, which all run."""
+
+    count: int
+    timings: Mapping[str, Sequence[Timing]]
+    """`imports`: only those of `plan`; `compose`: `docker-compose config` of as many services."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """The time of each verb."""
+        return [self.row(verb) for verb in VERBS]
+
+    @property
+    def peaks(self) -> list[Row]:
+        """The memory of each verb."""
+        return [
+            Row(
+                f"{self._name(verb)}: peak memory", Unit.BYTES, tuple(one.peak_bytes for one in its)
+            )
+            for verb in VERBS
+            if (its := self.timings[verb])
+        ]
+
+    @property
+    def imports(self) -> Row:
+        """The time that goes before anything is done."""
+        return self._seconds("imports", "the imports of `plan`")
+
+    @property
+    def compose(self) -> Row:
+        """The time of another program that reads a file and judges it."""
+        name = f"`docker-compose config`, {self.count:,} services"
+        if not self.timings["compose"]:
+            return not_measured(name, Unit.SECONDS, "docker-compose is not installed")
+        return self._seconds("compose", name)
+
+    def row(self, verb: str) -> Row:
+        """The time of a verb."""
+        return self._seconds(verb, self._name(verb))
+
+    def _name(self, verb: str) -> str:
+        models = "1 model" if self.count == 1 else f"{self.count:,} models"
+        return f"whole `{verb}`, {models}"
+
+    def _seconds(self, key: str, name: str) -> Row:
+        return Row(name, Unit.SECONDS, tuple(one.seconds for one in self.timings[key]))
+
+
+def _of(bench: Bench, count: int) -> Whole:
+    timings: dict[str, list[Timing]] = {key: [] for key in (*VERBS, "imports", "compose")}
     with StandIns() as stand_ins, Lab(bench, count) as lab:
         bench.tell(f"growth: {count:,} stand-ins")
         lab.write(engine=stand_ins.engine)
-        empty = [lab.plan(code=2).seconds for _ in range(bench.rounds(ROUNDS))]
         lab.apply()
-        full = [lab.plan().seconds for _ in range(bench.rounds(ROUNDS))]
+        services = _services(lab, count)
+        for _ in range(bench.rounds(ROUNDS)):
+            timings["validate"].append(lab.timed(str(COMMAND), "validate", str(lab.file)))
+            timings["apply"].append(lab.apply())
+            timings["plan"].append(lab.plan())
+            timings["imports"].append(lab.timed(sys.executable, "-c", IMPORTS))
+            if services:
+                words = ("docker-compose", "-f", services, "config", "--quiet")
+                timings["compose"].append(lab.timed(*words))
         lab.kill()
-    bar = Bar(most=WHOLE_S)
-    return [
-        Row(f"whole `plan`, {count:,} models to start", Unit.SECONDS, tuple(empty)),
-        Row(f"whole no-op `plan`, {count:,} models running", Unit.SECONDS, tuple(full), bar),
-    ]
+    return Whole(count, timings)
+
+
+def _services(lab: Lab, count: int) -> str | None:
+    """As many services in docker-compose's own form; None without the program."""
+    if not shutil.which("docker-compose"):
+        return None
+    services = {
+        name: {"image": "llama-server", "command": ["--ctx-size", "512"], "ports": [f"{port}:8080"]}
+        for name, port in list(lab.ports.items())[:count]
+    }
+    path = lab.folder / "compose.yaml"
+    path.write_text(json.dumps({"version": "3", "services": services}), encoding="utf-8")
+    return str(path)

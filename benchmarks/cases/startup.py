@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,15 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import REPOSITORY, machine
-from benchmarks.lab import LIMIT_S, Bench, BenchmarkError, Lab, end_group
+from benchmarks import machine
+from benchmarks.lab import LIMIT_S, Bench, BenchmarkError, Lab, end_group, smollm2
 from benchmarks.results import Bar, Row, Section, Unit, not_measured, ratio
 
 COUNT = 20
 ROUNDS = 6
 BAR = Bar(most=1.3, aim=1.1)
 GATEWAY, BARE = "`apply -y` with the gateway", "`apply -y` with `gateway: false`"
-FETCH = REPOSITORY / "examples" / "01-quickstart" / "fetch_models.py"
 _LOOP = """\
 #!/bin/bash
 # Starts all servers at once, asks each until it is ready; ends them when it is ended. Each gets a
@@ -74,13 +72,10 @@ costs, which is the same whatever the models; with SmolLM2-135M (98 MB) there is
 
 
 def _with_smollm2(bench: Bench, count: int, folder: Path) -> list[Row]:
-    done = subprocess.run(
-        [sys.executable, str(FETCH), str(folder)], check=False, stdout=subprocess.DEVNULL
-    )
-    models = sorted(folder.glob("SmolLM2*.gguf"))
-    if done.returncode or not models:
+    weights = smollm2(folder)
+    if weights is None:
         return [not_measured("SmolLM2", Unit.SECONDS, "the model could not be fetched")]
-    return _compared(bench, count, "SmolLM2", models[0])
+    return _compared(bench, count, "SmolLM2", weights)
 
 
 def _compared(bench: Bench, count: int, model: str, weights: Path | None) -> list[Row]:

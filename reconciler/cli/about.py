@@ -6,11 +6,13 @@ In: nothing. Out: text on stdout. They look at no root and at no machine.
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import typer
 
 import reconciler
 from reconciler.cli.verbs import make_output, verb
+from reconciler.core.plan_schema import plan_document_schema
 from reconciler.core.schema import desired_schema
 from reconciler.errors import ExitCode
 
@@ -22,12 +24,17 @@ def register(app: typer.Typer) -> None:
 
 
 @verb
-def schema() -> ExitCode:
+def schema(
+    of_plan: Annotated[
+        bool, typer.Option("--plan", help="That of a plan's JSON form instead.")
+    ] = False,
+) -> ExitCode:
     """Print the JSON Schema of the desired file.
 
-    For editors and other tools; it is also in schema/desired.schema.json.
+    For editors and other tools; both are also in schema/.
     """
-    make_output().data(json.dumps(desired_schema(), indent=2, ensure_ascii=False))
+    found = plan_document_schema() if of_plan else desired_schema()
+    make_output().data(json.dumps(found, indent=2, ensure_ascii=False))
     return ExitCode.OK
 
 

@@ -1,8 +1,8 @@
-"""The verbs that read the desired file: validate, plan, apply, down.
+"""The verbs that make the machine match the desired file: apply, down.
 
 In: FILE and flags. Out: a plan on stdout, talk on stderr, an exit code. The order of things in an
 apply: look under the run lock, show, ask (the lock is free meanwhile), look again, carry out
-(`cli.carry`).
+(`cli.carry`). A saved plan was reviewed: nobody is asked, and what it stands on must be as it was.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ from typing import Annotated
 
 import typer
 
-from reconciler.app import Workspace, check_file, open_file, open_root, plan_document
+from reconciler.app import Workspace, open_file, open_root
 from reconciler.cli.carry import Work, complete, note_refusal
 from reconciler.cli.output import Output, ask, can_ask
+from reconciler.cli.selection import (
+    ExcludeOption,
+    ReplaceOption,
+    TargetOption,
+    selection_of,
+    there_by,
+)
 from reconciler.cli.verbs import (
     AllowProtectedOption,
-    FileArgument,
+    AppliedArgument,
     Interrupt,
     JsonOption,
     LimitRateOption,
@@ -34,17 +41,22 @@ from reconciler.cli.verbs import (
     VerboseOption,
     YesOption,
     download_limits,
+    duration,
     interruptible,
     make_output,
     verb,
 )
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
+from reconciler.core.plan_file import SavedPlan
 from reconciler.core.plan_parts import with_reason
 from reconciler.core.present import plan_text
+from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, UsageError
-from reconciler.loop import Round, Wanted, look, nothing_wanted, remember_end, remember_file
+from reconciler.loop import Round, Wanted, look, nothing_wanted
 from reconciler.observe import settle
+from reconciler.remember import keep_generation, remember_end, remember_file, remember_part
+from reconciler.saving import Standing, judge, meant, open_saved, plan_document, saved_at
 
 AllowDestroyOption = Annotated[
     int,
@@ -52,6 +64,18 @@ AllowDestroyOption = Annotated[
         "--allow-destroy", metavar="N", min=0, help="Let up to N running servers be stopped."
     ),
 ]
+ApplyLockTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--lock-timeout",
+        metavar="TIME",
+        parser=duration,
+        show_default=False,
+        help="Wait so long for another run to end (default: 0s, beside a watch 10s).",
+    ),
+]
+BESIDE_WATCH_S = 10.0
+NOTHING_RUNS = "Nothing of this root runs."
 SwitchFileOption = Annotated[
     bool, typer.Option("--switch-file", help="Let this root follow another desired file.")
 ]
@@ -69,67 +93,26 @@ class Run(Work):
     question: str = "Do you want to make these changes? (yes/no)"
     nothing: str = ""
     """What is said of no changes."""
+    prepare: Callable[[], Drivers] | None = None
+    """What changes files, once all is agreed: the drivers from then on come from it."""
+    saved: SavedPlan | None = None
+    """The plan that was reviewed: this and nothing else is carried out."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is about all of the file."""
+        return not self.scope and not self.wanted.selection.is_partial
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    for function in (validate, plan, apply, down):
+    for function in (apply, down):
         app.command()(function)
 
 
 @verb
-def validate(
-    file: FileArgument, root: RootOption = None, no_color: NoColorOption = False
-) -> ExitCode:
-    """Check a desired file; nothing on the machine is looked at."""
-    output = make_output(no_color=no_color)
-    name, parsed = check_file(file, root)
-    for warning in parsed.warnings:
-        output.talk(f"warning: {warning}")
-    models = len(parsed.desired.models)
-    gateway = (
-        f"gateway on {parsed.desired.gateway.listen}" if parsed.desired.gateway else "no gateway"
-    )
-    plural = "" if models == 1 else "s"
-    output.prose(f"{name} is valid: {models} model{plural}, {gateway}.")
-    return ExitCode.OK
-
-
-@verb
-def plan(
-    file: FileArgument,
-    root: RootOption = None,
-    json: JsonOption = False,
-    no_color: NoColorOption = False,
-    detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit 2 when there are changes.")
-    ] = False,
-    allow_destroy: AllowDestroyOption = 0,
-    allow_protected: AllowProtectedOption = None,
-    switch_file: SwitchFileOption = False,
-    locked: LockedOption = False,
-    offline: OfflineOption = False,
-) -> ExitCode:
-    """Show what apply would do, and why. Changes nothing."""
-    output = make_output(no_color=no_color, json=json)
-    allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
-    workspace = open_file(file, root, os.environ)
-    wanted = replace(read(workspace, output), locked=locked)
-    drivers = workspace.drivers(wanted.desired, offline=offline)
-    seen = look(wanted, workspace.site, drivers, allowed)
-    if json:
-        output.document(plan_document(seen, workspace, wanted.warnings))
-    else:
-        output.plan(plan_text(seen.plan, seen.guards))
-    if seen.guards:
-        return ExitCode.REFUSED
-    changes = not seen.plan.is_noop or bool(seen.plan.blocked)
-    return ExitCode.CHANGES if detailed_exitcode and changes else ExitCode.OK
-
-
-@verb
 def apply(
-    file: FileArgument,
+    file: AppliedArgument,
     yes: YesOption = False,
     root: RootOption = None,
     json: JsonOption = False,
@@ -139,24 +122,48 @@ def apply(
     allow_destroy: AllowDestroyOption = 0,
     allow_protected: AllowProtectedOption = None,
     switch_file: SwitchFileOption = False,
-    lock_timeout: LockTimeoutOption = 0.0,
+    lock_timeout: ApplyLockTimeoutOption = None,
     parallelism: ParallelismOption = None,
     limit_rate: LimitRateOption = None,
     locked: LockedOption = False,
     offline: OfflineOption = False,
+    target: TargetOption = None,
+    exclude: ExcludeOption = None,
+    replaced: ReplaceOption = None,
 ) -> ExitCode:
-    """Make the machine match FILE.
+    """Make the machine match FILE, or carry out a plan that `plan --out` saved.
 
-    Shows the plan, asks, carries it out, and waits until all that is wanted is ready.
+    Shows the plan, asks, carries it out, and waits until all that is wanted is ready. Of a saved
+    plan nobody is asked; it is refused where anything that it stands on has changed.
     """
     output = make_output(no_color=no_color, quiet=quiet, json=json, verbose=verbose)
     allowed = Allowed(allow_destroy, frozenset(allow_protected or ()), switch_file)
-    workspace = open_file(file, root, os.environ)
+    saved = saved_at(file)
+    if saved and (target or exclude or replaced):
+        raise UsageError(f"{file} says already what it is about", hint="plan anew with these flags")
+    workspace = open_saved(saved, root, os.environ) if saved else open_file(file, root, os.environ)
     wanted = replace(read(workspace, output), locked=locked)
     limits = download_limits(parallelism, limit_rate)
     drivers = workspace.drivers(wanted.desired, limits, offline=offline)
+    chosen = selection_of(
+        target, exclude, replaced, wanted.desired, there_by(drivers, wanted.desired)
+    )
+    wanted = meant(saved.options, wanted) if saved else replace(wanted, selection=chosen)
+    if lock_timeout is None:
+        # Another apply is somebody else's work; a watch only looks, or comes to an end soon.
+        lock_timeout = BESIDE_WATCH_S if workspace.watch() else 0.0
     run = Run(workspace, wanted, drivers, allowed=allowed, yes=yes, lock_timeout=lock_timeout)
-    return perform(run, output)
+    return perform(_of_saved(run, saved) if saved else run, output)
+
+
+def _of_saved(run: Run, saved: SavedPlan) -> Run:
+    """The same run, of a plan that was reviewed."""
+    run = replace(run, saved=saved, allowed=saved.options.allowed(run.allowed), yes=True)
+    return _of_down(run) if saved.options.destroy else run
+
+
+def _of_down(run: Run) -> Run:
+    return replace(run, verb="down", why="down", nothing=NOTHING_RUNS)
 
 
 @verb
@@ -173,9 +180,22 @@ def down(
     """Stop all servers and nginx of this root. Files stay; `apply` brings all back."""
     output = make_output(no_color=no_color, quiet=quiet, json=json, verbose=verbose)
     workspace = open_root(root, os.environ)
+    protected = frozenset(allow_protected or ())
+    return stop_all(workspace, output, protected, yes=yes, lock_timeout=lock_timeout)
+
+
+def stop_all(
+    workspace: Workspace,
+    output: Output,
+    protected: frozenset[str],
+    *,
+    yes: bool = True,
+    lock_timeout: float = 10.0,
+) -> ExitCode:
+    """Stop all that runs of a root; `protected`: those that may be stopped all the same."""
     wanted = read_or_nothing(workspace, output)
     drivers = workspace.drivers(wanted.desired)
-    allowed = Allowed(sys.maxsize, frozenset(allow_protected or ()), switch_file=True)
+    allowed = Allowed(sys.maxsize, protected, switch_file=True)
     run = Run(
         workspace,
         replace(wanted, desired=nothing_wanted(wanted.desired), stops=True),
@@ -183,12 +203,9 @@ def down(
         allowed=allowed,
         yes=yes,
         lock_timeout=lock_timeout,
-        verb="down",
-        why="down",
         question="Do you want to stop all this? (yes/no)",
-        nothing="Nothing of this root runs.",
     )
-    return perform(run, output)
+    return perform(_of_down(run), output)
 
 
 def read(workspace: Workspace, output: Output) -> Wanted:
@@ -200,7 +217,7 @@ def read(workspace: Workspace, output: Output) -> Wanted:
     parsed = workspace.parse()
     for warning in parsed.warnings:
         output.talk(f"warning: {warning}")
-    return Wanted(parsed.desired, parsed.marks, parsed.warnings)
+    return Wanted(parsed.desired, parsed.marks, parsed.warnings, sources=parsed.sources)
 
 
 def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
@@ -219,11 +236,12 @@ def perform(run: Run, output: Output) -> ExitCode:
         with run.drivers.state.run_lock(run.lock_timeout) as release:
             with interrupt.looking():
                 settle(run.drivers, interrupt.event)
-                seen = _look(run)
-            if not seen.guards and (seen.plan.is_noop or run.yes):
+                seen = _as_saved(run, _look(run))
+            is_agreed = run.yes or (seen.plan.is_noop and not run.prepare)
+            if is_agreed and not seen.guards:
                 _show(seen, run, output)
                 return _carry_out(run, seen, release, output, interrupt)
-            if seen.guards and run.yes and not run.why and not run.scope:
+            if seen.guards and run.yes and not run.why and run.is_whole:
                 note_refusal(run, seen)
         _show(seen, run, output)
         with interrupt.asking():
@@ -242,8 +260,10 @@ def perform(run: Run, output: Output) -> ExitCode:
 
 
 def _has_changed(run: Run) -> bool:
-    """Whether the file is another one than was shown; `down` does not hang on it."""
-    return not run.why and run.workspace.parse().desired != run.wanted.desired
+    """Whether the file is another one than was shown; `down` and `rollback` do not hang on it."""
+    if run.why or run.prepare:
+        return False
+    return run.workspace.parse().desired != run.wanted.desired
 
 
 def _look(run: Run) -> Round:
@@ -251,9 +271,28 @@ def _look(run: Run) -> Round:
     return replace(seen, plan=with_reason(seen.plan, run.why)) if run.why else seen
 
 
+def _as_saved(run: Run, seen: Round) -> Round:
+    """What there is to do of the plan that was reviewed; without one, what was seen.
+
+    Raises:
+        RefusedError: something that it stands on has changed.
+    """
+    if not run.saved:
+        return seen
+    verdict = judge(run.saved, run.wanted, run.workspace, seen, run.allowed)
+    if verdict.standing is Standing.STALE or not verdict.seen:
+        what = "".join(f"\n  - {reason}" for reason in verdict.reasons)
+        raise RefusedError(
+            f"the plan is stale; nothing was done. Since it was made:{what}",
+            hint="plan anew, and have a look at what it says now",
+        )
+    return verdict.seen
+
+
 def _show(seen: Round, run: Run, output: Output) -> None:
     if output.json:
-        output.event(event="plan", **plan_document(seen, run.workspace, run.wanted.warnings))
+        plan = plan_document(seen, run.workspace, run.wanted)
+        output.event(event="plan", **plan)
     elif not output.quiet or not run.yes:
         text = plan_text(seen.plan, seen.guards, nothing=run.nothing, tell_guards=False)
         output.plan(text)
@@ -281,8 +320,14 @@ def _approval(run: Run, seen: Round) -> Allowed:
 def _carry_out(
     run: Run, seen: Round, release: Callable[[], None], output: Output, interrupt: Interrupt
 ) -> ExitCode:
+    if run.prepare:
+        run = replace(run, drivers=run.prepare(), prepare=None)
     if run.why:
         remember_end(run.drivers)
-    elif not run.scope and not seen.guards:
-        remember_file(run.wanted, run.workspace.site, run.drivers)
+    elif not seen.guards and run.is_whole:
+        remember_file(run.wanted.desired, run.workspace.site, run.drivers)
+        keep_generation(run.wanted.sources, run.workspace.site.desired, run.drivers)
+    elif not seen.guards and not run.scope:
+        selection = run.wanted.selection
+        remember_part(run.wanted.desired, selection, run.workspace.site, run.drivers)
     return complete(run, seen, release, output, interrupt)

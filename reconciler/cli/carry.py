@@ -11,19 +11,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reconciler.app import Workspace, plan_document
+from reconciler.app import Workspace
 from reconciler.cli.output import Output
 from reconciler.cli.reporting import Reporter, tell_end
 from reconciler.cli.verbs import Interrupt
-from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
+from reconciler.core.observed import DOWN, Journal
 from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import ExitCode, InterruptedRunError
-from reconciler.loop import DOWN, ApplyReport, Round, Scope, Wanted, carry_out, look, rest_of
+from reconciler.loop import ApplyReport, Round, Scope, Wanted, carry_out, look, rest_of
 from reconciler.observe import settle
 from reconciler.recording import About, Recording
+from reconciler.remember import wish_of
+from reconciler.saving import plan_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,28 @@ class Course:
     output: Output
     cancel: Cancel
     recording: Recording
-    wish: str
+    began: Journal
     """What this root was to be when it began."""
+    wish: str
+    """A digest of what the run is to bring about."""
+
+    def is_superseded(self, journal: Journal) -> bool:
+        """Whether somebody wants something else by now, as a whole or in part."""
+        parts = journal.parts.items()
+        return journal.wish != self.began.wish or any(
+            one not in parts or one[1] != self.wish for one in parts ^ self.began.parts.items()
+        )
 
 
 def complete(
     work: Work, seen: Round, release: Callable[[], None], output: Output, interrupt: Interrupt
 ) -> ExitCode:
     """Carry out a round to its end. The caller holds the run lock; `release` lets it go."""
-    cancel, wish = interrupt.event, work.drivers.state.read().wish
-    models = work.scope.models if work.scope else None
+    cancel, began = interrupt.event, work.drivers.state.read()
+    selected = work.wanted.selection.models(work.wanted.desired.models)
+    models = work.scope.models if work.scope else selected
     recording = Recording(About(work.verb, work.workspace.site.desired, models), work.drivers)
-    course = Course(output, cancel, recording, wish)
+    course = Course(output, cancel, recording, began, wish_of(work.wanted.desired))
     recording.begin(seen.plan)
 
     def settled() -> None:
@@ -68,7 +80,7 @@ def complete(
     if report.late and not cancel.is_set():
         report = _go_on(work, seen, report, course)
     recording.end(interrupted=cancel.is_set())
-    return _finish(work.wanted.desired, report, output, interrupt)
+    return _finish(work, report, output, interrupt)
 
 
 def note_refusal(work: Work, seen: Round) -> None:
@@ -92,14 +104,14 @@ def _go_on(work: Work, first: Round, report: ApplyReport, course: Course) -> App
         with state.run_lock(math.inf, cancel):
             settle(work.drivers, cancel)
             journal = state.read()
-            if journal.wish != course.wish:
+            if course.is_superseded(journal):
                 other = "`down`" if journal.wish == DOWN else "another `apply`"
                 course.recording.is_superseded = True
                 output.say(f"\n{other} came while files were on their way: no more was done.")
                 return report
             seen = _look_again(work, report)
             if output.json:
-                plan = plan_document(seen, work.workspace, work.wanted.warnings)
+                plan = plan_document(seen, work.workspace, work.wanted)
                 output.event(event="plan", **plan)
             rest, skipped = rest_of(first, report, seen)
             tell = course.recording.hears(Reporter(output))
@@ -115,18 +127,17 @@ def _go_on(work: Work, first: Round, report: ApplyReport, course: Course) -> App
 
 def _look_again(work: Work, report: ApplyReport) -> Round:
     """A round with all that was agreed to; pins have moved by now, and restarts were made."""
-    scope = work.scope
+    scope, selection = work.scope, work.wanted.selection
+    late = (step.address.partition(".")[2] for step in report.late)
+    models = frozenset(model_of(InstanceName(name)) for name in late if name)
     if scope:
-        late = (step.address.partition(".")[2] for step in report.late)
-        models = frozenset(model_of(InstanceName(name)) for name in late if name)
         scope = replace(scope, models=models & scope.models, journal=None)
-    wanted = replace(work.wanted, moving=frozenset())
+    selection = replace(selection, replacing=models & selection.replacing)
+    wanted = replace(work.wanted, moving=frozenset(), selection=selection)
     return look(wanted, work.workspace.site, work.drivers, Allowed(), scope)
 
 
-def _finish(
-    desired: DesiredState, report: ApplyReport, output: Output, interrupt: Interrupt
-) -> ExitCode:
+def _finish(work: Work, report: ApplyReport, output: Output, interrupt: Interrupt) -> ExitCode:
     """Say how it ended, and with which code."""
     if output.json:
         output.event(event="done", converged=report.converged)
@@ -139,7 +150,9 @@ def _finish(
         output.say("\nNot all is as wanted. Mend the above, then do it again.")
         return ExitCode.NOT_CONVERGED
     if report.started and not output.json:
-        if desired.gateway:
-            output.talk(f"Ready. Gateway: {desired.gateway.url}")
-        output.talk("Nothing watches over this: if a server dies, apply again.")
+        if gateway := work.wanted.desired.gateway:
+            output.talk(f"Ready. Gateway: {gateway.url}")
+        if not work.workspace.watch():
+            hint = f"`llm-reconcile watch {work.workspace.typed}` does"
+            output.talk(f"Nothing watches over this, and starts again what dies: {hint}.")
     return ExitCode.OK

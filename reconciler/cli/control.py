@@ -6,6 +6,8 @@ from the desired file is left to apply.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -32,18 +34,25 @@ from reconciler.cli.verbs import (
     make_output,
     verb,
 )
+from reconciler.core.backoff import tried_again
 from reconciler.core.guards import Allowed
 from reconciler.core.observed import Journal
 from reconciler.core.present import plan_text
 from reconciler.core.resolve import instance_names, model_of
+from reconciler.core.suspension import EXAMPLES, Suspension, moment_of
 from reconciler.core.words import InstanceName, ModelName
 from reconciler.drivers.base import Drivers
+from reconciler.drivers.clock import SystemClock
 from reconciler.errors import ExitCode, RefusedError, StateFolderError, UsageError
-from reconciler.loop import Scope, Wanted, look, resumed, suspended
+from reconciler.loop import Scope, Wanted, look
 from reconciler.observe import settle
+from reconciler.remember import publish, resumed, suspended
 
 _MANY = 2**31
 """Stopping is what was asked for: only `protect` still stands in its way."""
+
+
+_UNASKED = Suspension(0.0)
 
 
 class Verb(StrEnum):
@@ -64,7 +73,7 @@ class Request:
     allowed: Allowed
     lock_timeout: float
     verb: Verb
-    reason: str = ""
+    asked: Suspension = _UNASKED
     """What the operator said of a stop."""
     offline: bool = False
 
@@ -80,6 +89,14 @@ def stop(
     name: OptionalModel = None,
     all_models: AllOption = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; plans and status show it.")] = "",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="WHEN",
+            help=f"End it then, or after so long: like {EXAMPLES}. A run after that starts it.",
+        ),
+    ] = None,
     root: RootOption = None,
     no_color: NoColorOption = False,
     quiet: QuietOption = False,
@@ -89,13 +106,14 @@ def stop(
 ) -> ExitCode:
     """Stop a model until it is started again.
 
-    An apply leaves it stopped, and every plan shows it, until `start` ends it.
+    An apply leaves it stopped, and every plan shows it, until `start` or the time ends it.
     """
     output = make_output(no_color=no_color, quiet=quiet, verbose=verbose)
+    asked = _suspension(reason, until)
     workspace = open_root(root, os.environ)
     wanted = replace(read_or_nothing(workspace, output), stops=True)
     allowed = Allowed(_MANY, frozenset(allow_protected or ()), switch_file=True)
-    request = Request(wanted, name, all_models, allowed, lock_timeout, Verb.STOP, reason)
+    request = Request(wanted, name, all_models, allowed, lock_timeout, Verb.STOP, asked)
     return _reconcile(workspace, request, output)
 
 
@@ -177,12 +195,48 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
         if not output.quiet:
             output.plan(plan_text(seen.plan))
         is_remembered = _remember(journal, request.verb, drivers, output)
+        if seen.plan.is_noop:
+            # No step of it will tell the gateway, though the reason may be another one.
+            with contextlib.suppress(OSError, StateFolderError):
+                publish(wanted.desired, seen.observed, drivers)
         work = Work(workspace, wanted, drivers, scope, request.verb)
         code = complete(work, seen, release, output, interrupt)
         if request.verb is Verb.STOP and code is ExitCode.OK and is_remembered:
-            again = "--all" if request.all_models else request.name
-            output.talk(f"Stopped until `llm-reconcile start {again}`.")
+            output.talk(_stopped(request))
         return code
+
+
+def _stopped(request: Request) -> str:
+    start = f"`llm-reconcile start {'--all' if request.all_models else request.name}`"
+    if not request.asked.end:
+        return f"Stopped until {start}."
+    return f"Stopped until {request.asked.end}, or {start}. The first run after that starts it."
+
+
+def _suspension(reason: str, until: str | None) -> Suspension:
+    """What is asked of a stop.
+
+    Raises:
+        UsageError: `until` is no time, or none to come.
+    """
+    now = SystemClock().now()
+    here = datetime.datetime.fromtimestamp(int(now), datetime.UTC).astimezone()
+    if until is None:
+        return Suspension(now, reason)
+    try:
+        # What has no zone is of the operator's: the machine knows its summer times.
+        end = moment_of(until, here).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--until {until}: {error}", hint=f"a duration, a time or a day: {EXAMPLES}"
+        ) from error
+    if end <= here:
+        raise UsageError(
+            f"--until {until} is over: it is {here:%Y-%m-%d %H:%M %Z} now",
+            hint=f"name a moment to come: {EXAMPLES}",
+        )
+    ahead = end.utcoffset() or datetime.timedelta()
+    return Suspension(now, reason, end.timestamp(), int(ahead.total_seconds()))
 
 
 def _remember(journal: Journal, verb: Verb, drivers: Drivers, output: Output) -> bool:
@@ -207,18 +261,18 @@ def _hint(verb: Verb, desired: str, flags: str) -> str:
 
 def _journal(request: Request, models: frozenset[ModelName], drivers: Drivers) -> Journal:
     """The journal as the verb leaves it."""
-    journal = drivers.state.read()
+    journal = drivers.state.read().at(drivers.clock.now())
     match request.verb:
         case Verb.STOP:
-            return suspended(journal, models, drivers.clock.now(), request.reason)
+            return suspended(journal, models, request.asked, by_name=not request.all_models)
         case Verb.START:
-            return resumed(journal, models)
+            return tried_again(resumed(journal, models), models)
         case Verb.RESTART:
             stopped = sorted(models & journal.suspended.keys())
             if stopped and not request.all_models:
                 hint = f"`llm-reconcile start {stopped[0]}` starts it again"
                 raise UsageError(f"{stopped[0]} is stopped", hint=hint)
-            return journal
+            return tried_again(journal, models)
 
 
 def _meant(request: Request, live: set[ModelName]) -> frozenset[ModelName]:

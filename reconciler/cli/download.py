@@ -10,7 +10,7 @@ import os
 
 import typer
 
-from reconciler.app import Workspace, open_root, plan_document
+from reconciler.app import Workspace, open_root
 from reconciler.cli.names import NamesArgument, known_model
 from reconciler.cli.output import Output
 from reconciler.cli.reporting import Reporter, tell_end
@@ -38,6 +38,7 @@ from reconciler.core.words import ModelName, ModelState
 from reconciler.errors import ExitCode, RefusedError, UsageError
 from reconciler.loop import ApplyReport, Round, Wanted, execute_files, look_at_files
 from reconciler.recording import About, Recording
+from reconciler.saving import plan_document
 
 INTERRUPTED = "Interrupted: what has come is kept. Once more to leave at once."
 
@@ -104,7 +105,7 @@ def _meant(names: list[str], desired: DesiredState, *, all_models: bool) -> froz
 
 def _show(seen: Round, wanted: Wanted, workspace: Workspace, output: Output) -> None:
     if output.json:
-        output.event(event="plan", **plan_document(seen, workspace, wanted.warnings))
+        output.event(event="plan", **plan_document(seen, workspace, wanted))
         return
     for name, files in sorted(seen.observed.files.items()):
         missing = [file for file in files.files if not file.is_here]

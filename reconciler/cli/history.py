@@ -25,7 +25,7 @@ from reconciler.core.history import (
 )
 from reconciler.errors import ExitCode
 
-HEADER = ("NUMBER", "WHEN", "WHO", "VERB", "COMMIT", "OUTCOME", "TOOK", "CHANGES")
+HEADER = ("NUMBER", "WHEN", "WHO", "VERB", "COMMIT", "GENERATION", "OUTCOME", "TOOK", "CHANGES")
 _COLOURS = {
     Ending.APPLIED: GREEN,
     Ending.FAILED: RED,
@@ -75,6 +75,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         record.origin.who,
         record.verb,
         commit_text(record),
+        str(record.generation or "-"),
         record.outcome,
         took_text(record),
         f"{said} ({record.message})" if record.message else said,

@@ -21,6 +21,7 @@ from reconciler.core.desired import MODEL_NAME
 from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel
+from reconciler.drivers.log_reader import LogReader
 from reconciler.errors import ExitCode, UsageError
 
 FOLLOW_POLL_S = 0.2
@@ -54,36 +55,21 @@ def logs(
     path = Path(workspace.site.log_file(InstanceName(name)))
     if not MODEL_NAME.fullmatch(model_of(InstanceName(name))) or not path.exists():
         path = _log_of(name, workspace, output)
-    content = path.read_bytes()
-    tail = content.decode(errors="replace").split("\n")
-    tail = (tail[:-1] if tail[-1] == "" else tail)[-lines:] if lines else []
-    if tail:
-        output.data("\n".join(tail))
+    reader = LogReader(path)
+    if tail := reader.last(lines):
+        output.data(tail.removesuffix("\n"))
     if not follow:
         return ExitCode.OK
     with interruptible(output, say="") as interrupt:
-        _follow(path, len(content), interrupt.event)
+        _follow(reader, interrupt.event)
         return interrupt.code
 
 
-def _follow(path: Path, start: int, cancel: Cancel) -> None:
+def _follow(reader: LogReader, cancel: Cancel) -> None:
     """Print what is added, through rotations, until Ctrl-C."""
-    position, inode = path.stat().st_size if start > path.stat().st_size else start, -1
     while not cancel.is_set():
-        try:
-            with path.open("rb") as file:
-                seen = os.fstat(file.fileno())
-                # A new file under the name, or a shorter one: begin at its start.
-                if inode not in {-1, seen.st_ino} or seen.st_size < position:
-                    position = 0
-                inode = seen.st_ino
-                file.seek(position)
-                added = file.read()
-                position += len(added)
-        except FileNotFoundError:
-            added = b""
-        if added:
-            sys.stdout.write(added.decode(errors="replace"))
+        if added := reader.more():
+            sys.stdout.write(added)
             sys.stdout.flush()
         cancel.wait(FOLLOW_POLL_S)
 

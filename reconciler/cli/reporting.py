@@ -9,23 +9,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 
 from reconciler.cli.output import GREEN, RED, YELLOW, Output
-from reconciler.core.plan import (
-    ApplyGateway,
-    AwaitReady,
-    FetchFiles,
-    RemoveFiles,
-    StartServer,
-    StepEffect,
-    StopGateway,
-    StopServer,
-    VerifyFiles,
-    WritePins,
-)
-from reconciler.core.present import human_seconds
+from reconciler.core.present import DONE_WORDS, human_seconds
 from reconciler.core.text import printable
 from reconciler.core.transfers import Transfer, bars
 from reconciler.execute import Outcome, Progress, StepResult
@@ -36,18 +23,6 @@ PLAIN_EVERY_S = 10.0
 JSON_EVERY_S = 1.0
 """A download's events, at most."""
 LIVE_EVERY_S = 0.2
-
-_DONE_WORDS: Mapping[type[StepEffect], str] = {
-    WritePins: "written",
-    FetchFiles: "downloaded",
-    VerifyFiles: "verified",
-    RemoveFiles: "removed",
-    StopServer: "stopped",
-    StartServer: "ready",
-    AwaitReady: "ready",
-    ApplyGateway: "live",
-    StopGateway: "stopped",
-}
 
 
 class Reporter:
@@ -105,7 +80,7 @@ class Reporter:
 
     def _said(self, event: Progress) -> str:
         if event.files:
-            word = _DONE_WORDS[type(event.step.effect)]
+            word = DONE_WORDS[type(event.step.effect)]
             with self._lock:
                 return self._transfers[event.step.number].sentence(word)
         return f"{event.text} ({human_seconds(event.seconds)})"
@@ -136,7 +111,7 @@ class Reporter:
         address, took = result.step.address, f"{result.seconds:.1f} s"
         match result.outcome:
             case Outcome.DONE:
-                word = _DONE_WORDS[type(result.step.effect)]
+                word = DONE_WORDS[type(result.step.effect)]
                 self._output.talk(f"  {address}: {word} ({took})", GREEN)
             case Outcome.FAILED:
                 self._output.talk(f"  {address}: failed: {result.reason}", RED)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -19,6 +19,7 @@ import typer
 from reconciler.app import Workspace, open_root
 from reconciler.cli.names import OptionalInstance, chosen
 from reconciler.cli.output import GREEN, RED, YELLOW, Output
+from reconciler.cli.snapshot import SnapshotOption, refuse_place, write_snapshot
 from reconciler.cli.verbs import (
     Interrupt,
     JsonOption,
@@ -30,6 +31,7 @@ from reconciler.cli.verbs import (
     make_output,
     verb,
 )
+from reconciler.core.conditions import Condition, condition_values, conditions_of
 from reconciler.core.desired import DesiredState
 from reconciler.core.detail import (
     LOG_LINES,
@@ -55,7 +57,7 @@ from reconciler.core.status import (
 from reconciler.core.words import InstanceName, ModelName, Phase
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, InvalidDesiredError, UsageError
-from reconciler.loop import Round, Scope, Wanted, look
+from reconciler.loop import Keeping, Round, Scope, Wanted, look
 from reconciler.observe import observe_servers
 
 WAIT_POLL_S = 0.2
@@ -87,11 +89,14 @@ class Look:
     model: ModelName | None
     instances: frozenset[InstanceName] | None
     """Only these, of what is wanted or lives; None: all."""
+    watch: Mapping[str, object] | None
+    """What the watch says of itself; None: there is none."""
 
     def take(self) -> Round:
         """Look at the machine."""
         scope = Scope(frozenset({self.model})) if self.model else None
-        return look(self.wanted, self.workspace.site, self.drivers, Allowed(), scope)
+        keeping = Keeping() if self.watch else None
+        return look(self.wanted, self.workspace.site, self.drivers, Allowed(), scope, keeping)
 
     def rows(self, seen: Round) -> tuple[InstanceRow, ...]:
         """The rows that are asked for."""
@@ -99,6 +104,12 @@ class Look:
         if self.instances is None:
             return rows
         return tuple(row for row in rows if row.name in self.instances)
+
+    def conditions(self, seen: Round) -> dict[str, tuple[Condition, ...]]:
+        """The conditions of each of them."""
+        newest = self.drivers.generations.newest()
+        number = newest.number if newest else None
+        return conditions_of(self.rows(seen), seen.observed, seen.plan, number)
 
 
 def register(app: typer.Typer) -> None:
@@ -117,6 +128,7 @@ def status(
     argv: Annotated[
         bool, typer.Option("--argv", help="Only the command line of each server.")
     ] = False,
+    snapshot: SnapshotOption = None,
     root: RootOption = None,
     json: JsonOption = False,
     no_color: NoColorOption = False,
@@ -129,6 +141,11 @@ def status(
     output = make_output(no_color=no_color, json=json)
     if timeout is not None and wait is None:
         raise UsageError("--timeout goes with --wait", hint="add: --wait ready")
+    if snapshot:
+        if name or wait or argv or json:
+            said = "--snapshot writes down all of the root, and shows nothing"
+            raise UsageError(said, hint="leave NAME, --wait, --argv and --json out")
+        refuse_place(snapshot)
     workspace = open_root(root, os.environ)
     try:
         parsed = workspace.parse()
@@ -136,6 +153,9 @@ def status(
         _live_only(workspace, output)
         raise
     wanted = Wanted(parsed.desired, parsed.marks)
+    if snapshot:
+        write_snapshot(snapshot, workspace, wanted, output, offline=offline)
+        return ExitCode.OK
     at = _look(workspace, wanted, name, offline=offline)
     seen = at.take()
     code = ExitCode.OK if is_converged(seen.plan) else ExitCode.NOT_CONVERGED
@@ -156,8 +176,8 @@ def status(
 def _look(workspace: Workspace, wanted: Wanted, name: str | None, *, offline: bool) -> Look:
     drivers = workspace.drivers(wanted.desired, offline=offline)
     if name is None:
-        return Look(workspace, wanted, drivers, None, None)
-    return Look(workspace, wanted, drivers, *chosen(name, wanted.desired))
+        return Look(workspace, wanted, drivers, None, None, workspace.watch())
+    return Look(workspace, wanted, drivers, *chosen(name, wanted.desired), workspace.watch())
 
 
 def _live_only(workspace: Workspace, output: Output) -> None:
@@ -174,24 +194,38 @@ def _values(at: Look, seen: Round) -> dict[str, object]:
     rows = {row.name for row in at.rows(seen)}
     details = {one.row.name: detail_values(one) for one in _details(at, seen)} if at.model else {}
     values = status_values(at.wanted.desired, seen.observed, seen.plan)
+    values["watch"] = at.watch
+    conditions = at.conditions(seen)
     instances = values["instances"]
     if isinstance(instances, list):
-        kept = [one for one in instances if one["name"] in rows]
-        values["instances"] = [{**one, **details.get(one["name"], {})} for one in kept]
+        values["instances"] = [
+            {
+                **one,
+                "conditions": condition_values(conditions[one["name"]]),
+                **details.get(one["name"], {}),
+            }
+            for one in instances
+            if one["name"] in rows
+        ]
     return values
 
 
 def _details(at: Look, seen: Round) -> tuple[InstanceDetail, ...]:
     memory = at.drivers.gpus.memory_by_pid()
     pids = {one.ref.pid: one.pids for one in seen.observed.servers}
+    conditions = at.conditions(seen)
     return tuple(
-        detail(
-            row,
-            seen.observed,
-            seen.plan,
-            at.workspace.site,
-            gpu_memory_bytes=sum(memory.get(pid, 0) for pid in pids.get(row.pid or 0, ())) or None,
-            log_tail=at.drivers.runtime.log_tail(InstanceName(row.name), LOG_LINES),
+        replace(
+            detail(
+                row,
+                seen.observed,
+                seen.plan,
+                at.workspace.site,
+                gpu_memory_bytes=sum(memory.get(pid, 0) for pid in pids.get(row.pid or 0, ()))
+                or None,
+                log_tail=at.drivers.runtime.log_tail(InstanceName(row.name), LOG_LINES),
+            ),
+            conditions=conditions[row.name],
         )
         for row in at.rows(seen)
     )
@@ -246,14 +280,25 @@ def _overview(at: Look, seen: Round, output: Output) -> None:
         trouble = gateway_trouble(seen.plan)
         where = f", not as wanted: {trouble}" if trouble else listen
         output.prose(f"Gateway: {gateway_phase(seen.observed, seen.plan)}{where}")
+    if at.watch:
+        _tell_watch(at.watch, at.drivers.clock.now(), output)
     for warning in lost_roots(seen.observed):
         output.talk(f"warning: {warning}", YELLOW)
     if is_converged(seen.plan):
         output.prose(f"The machine matches {path}.")
     else:
         output.prose(
-            f"Not as wanted: `llm-reconcile plan {at.workspace.typed}` shows what apply would do."
+            f"Not as wanted: `llm-reconcile plan {at.workspace.typed}` shows what there is to do."
         )
+
+
+def _tell_watch(watch: Mapping[str, object], now: float, output: Output) -> None:
+    since = watch.get("since")
+    up = f" for {human_seconds(now - since)}" if isinstance(since, float) else ""
+    output.prose(f"Watched by pid {watch.get('pid')}{up}.")
+    for word in ("trouble", "held"):
+        if said := watch.get(word):
+            output.say(f"  {word}: {said}", YELLOW)
 
 
 def _table(rows: Sequence[InstanceRow], now: float, output: Output) -> None:
@@ -308,7 +353,8 @@ def _awaited(at: Look) -> tuple[InstanceName, ...]:
     Raises:
         UsageError: the file wants none of them to run.
     """
-    stopped = set() if at.model else at.drivers.state.read().suspended.keys()
+    journal = at.drivers.state.read().at(at.drivers.clock.now())
+    stopped = set() if at.model else journal.suspended.keys()
     models = at.wanted.desired.models
     names = tuple(
         name

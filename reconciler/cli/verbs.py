@@ -21,7 +21,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from reconciler.cli.output import DIM, Output
-from reconciler.core.desired import parse_duration, parse_size
+from reconciler.core.fields import parse_duration, parse_size
 from reconciler.core.os_errors import explain_os
 from reconciler.drivers import effects
 from reconciler.drivers.fetch.order import Limits
@@ -78,6 +78,10 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The desired file, or a directory of them.")
 ]
+AppliedArgument = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="The desired file, a directory of them, or a saved plan."),
+]
 LockTimeoutOption = Annotated[
     float,
     typer.Option(
@@ -85,7 +89,7 @@ LockTimeoutOption = Annotated[
         metavar="TIME",
         parser=duration,
         show_default=False,
-        help="Wait so long for another run to end (default: 10s; apply: 0s).",
+        help="Wait so long for another run to end (default: 10s).",
     ),
 ]
 LockedOption = Annotated[

@@ -37,6 +37,15 @@ def _is_address(kind: type[IPv4Address | IPv6Address], value: str) -> bool:
     return True
 
 
+def local_host(host: str) -> str:
+    """Where a client on this machine reaches what listens on `host`; v6 ones are in brackets."""
+    for kind, loopback in ((IPv4Address, "127.0.0.1"), (IPv6Address, "[::1]")):
+        name = host.strip("[]")
+        if _is_address(kind, name) and ip_address(name).is_unspecified:
+            return loopback
+    return host
+
+
 def parse_origin(value: str) -> str:
     """Check the origin of a page or an app: `https://chat.lan:3000`."""
     origin = value.lower()

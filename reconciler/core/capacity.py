@@ -7,21 +7,15 @@ What is in use now does not count: it can be stopped, perhaps by this very plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.engine import Flag
-from reconciler.core.observed import (
-    FileStatus,
-    ObservedDisk,
-    ObservedFiles,
-    ObservedMemory,
-    ObservedServer,
-    ObservedState,
-)
+from reconciler.core.observed import FileStatus, ObservedFiles, ObservedServer, ObservedState
 from reconciler.core.present import human_bytes
-from reconciler.core.resolve import Instance
-from reconciler.core.words import InstanceName, ModelName, ModelState
+from reconciler.core.resolve import Instance, resolve
+from reconciler.core.resources import ObservedDisk, ObservedMemory
+from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, SpecHash
 
 _NO_FILES = ObservedFiles(FileStatus.UNKNOWN)
 _WAYS = {"load-mode": "load-mode: mmap", "mmap": "mmap: true"}
@@ -37,6 +31,28 @@ _MOST_NAMES = 3
 def weights_of(model: Model, files: ObservedFiles) -> int:
     """Bytes of a model's weights; what `quants` says where nothing better is known, else 0."""
     return files.size or model.quants.get(model.quant or "", 0)
+
+
+def running_specs(servers: Iterable[ObservedServer]) -> frozenset[tuple[InstanceName, SpecHash]]:
+    """What runs, and is not on its way out."""
+    staying = (one for one in servers if one.phase is not Phase.STOPPING)
+    return frozenset((one.instance, one.spec) for one in staying)
+
+
+def cards_matter(
+    desired: DesiredState,
+    files: Mapping[ModelName, ObservedFiles],
+    memory: ObservedMemory,
+    running: Set[tuple[InstanceName, SpecHash]],
+) -> bool:
+    """Whether it needs to be known what graphics cards there are.
+
+    It does where something is to start, and the RAM cannot hold all.
+    """
+    wanted = resolve(desired, files)
+    weights = sum(weights_of(one.model, files.get(one.model_name, _NO_FILES)) for one in wanted)
+    is_due = any((one.name, one.spec.hash) not in running for one in wanted)
+    return is_due and weights > memory.usable_bytes
 
 
 def capacity_of(memory: ObservedMemory) -> int | None:

@@ -19,7 +19,14 @@ from reconciler.core.observed import (
     is_other,
 )
 from reconciler.core.resolve import Instance, instance_names, model_of, resolve, tcp_port
-from reconciler.core.words import InstanceName, ModelName, ModelState, Phase, Rollout
+from reconciler.core.words import (
+    InstanceName,
+    ModelName,
+    ModelState,
+    OnChange,
+    Phase,
+    Rollout,
+)
 
 _USEFULNESS = {Phase.READY: 0, Phase.UNHEALTHY: 1, Phase.STARTING: 2, Phase.STOPPING: 3}
 
@@ -38,6 +45,8 @@ class Case:
     """Why it should not run, when it should not."""
     restart: str = ""
     """Why there has to be a new process, whatever its spec."""
+    is_wedged: bool = False
+    """It serves nobody: there is nothing to wait for, and nothing that another copy would save."""
 
     @property
     def model_name(self) -> ModelName:
@@ -72,6 +81,7 @@ class Case:
             and tcp_port(self.keep.address) is None
             and self.keep.phase is not Phase.STOPPING
             and self.decision is Decision.REPLACE
+            and not self.is_wedged
         )
 
 
@@ -87,15 +97,28 @@ def make_cases(
         _case(name, wanted.get(name), live.get(name, []), desired, observed)
         for name in sorted(wanted.keys() | live.keys())
     )
-    return tuple(replace(one, restart=_restart(one, observed, restart)) for one in cases)
+    return tuple(
+        replace(
+            one,
+            restart=_restart(one, desired, observed, restart),
+            is_wedged=one.keep is not None and one.keep.ref in observed.wedged,
+        )
+        for one in cases
+    )
 
 
-def _restart(case: Case, observed: ObservedState, restart: frozenset[ModelName]) -> str:
+def _restart(
+    case: Case, desired: DesiredState, observed: ObservedState, restart: frozenset[ModelName]
+) -> str:
     if case.model_name in restart:
         return "a restart was asked for"
+    if case.keep and (wedged := observed.wedged.get(case.keep.ref)):
+        return wedged
     files = observed.files.get(case.model_name)
     if case.keep and files and _is_spoiled(case.keep, files, observed.hashes):
         return "it runs on wrong bytes"
+    if case.keep and desired.engine.on_change is OnChange.REPLACE:
+        return observed.outdated.get(case.keep.ref, "")
     return ""
 
 

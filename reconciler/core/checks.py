@@ -14,7 +14,7 @@ from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES, Gateway, Model
 from reconciler.core.engine import COMPANION_FIELDS, COMPANION_NAMES, flag_name
 from reconciler.core.findings import Findings
 from reconciler.core.marks import walk
-from reconciler.core.words import ModelState, Rollout
+from reconciler.core.words import GATEWAY_ADDRESS, ModelState, Rollout
 from reconciler.core.written import FLAG_ZONES
 from reconciler.core.yaml12 import Entry, ScalarNode, shown
 from reconciler.errors import Position
@@ -45,9 +45,9 @@ def check_names(models: Mapping[str, Entry], findings: Findings) -> None:
             hint = "1 to 63 letters, digits, `.`, `_` or `-`, the first a letter or digit"
             findings.error(where, f"`{shown(name)}` is not a model's name", hint)
         elif name.lower() in RESERVED_NAMES:
-            findings.error(
-                where, f"the name `{name}` is reserved: the gateway uses /api/{name.lower()}"
-            )
+            is_own = name.lower() == GATEWAY_ADDRESS
+            use = "plans call nginx so" if is_own else f"the gateway uses /api/{name.lower()}"
+            findings.error(where, f"the name `{name}` is reserved: {use}", "choose another one")
         elif first is not entry.key:
             summary = f"the names `{name}` and `{first.text}` differ only in capitals"
             findings.error(where, summary, f"`{first.text}` stands at {first.position}")

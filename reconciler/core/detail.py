@@ -12,9 +12,17 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reconciler.core.conditions import Condition
+from reconciler.core.downtime import LastStart
 from reconciler.core.engine import masked
-from reconciler.core.observed import LastExit, ObservedFiles, ObservedServer, ObservedState
-from reconciler.core.plan import Launch, Plan, StartServer
+from reconciler.core.launch import Launch
+from reconciler.core.observed import (
+    LastExit,
+    ObservedFiles,
+    ObservedServer,
+    ObservedState,
+)
+from reconciler.core.plan import Plan, StartServer
 from reconciler.core.present import human_bytes, human_seconds
 from reconciler.core.resolve import model_of
 from reconciler.core.site import Site
@@ -40,10 +48,12 @@ class InstanceDetail:
     slot: str
     files: ObservedFiles | None
     gpu_memory_bytes: int | None
+    last_start: LastStart | None
     last_exit: LastExit | None
     log: str
     """Path of its log."""
     log_tail: tuple[str, ...]
+    conditions: tuple[Condition, ...] = ()
 
 
 def command_of(name: InstanceName, observed: ObservedState, plan: Plan) -> tuple[str, ...]:
@@ -90,6 +100,7 @@ def detail(
         slot=at.slot if at else "",
         files=observed.files.get(model_of(name)),
         gpu_memory_bytes=gpu_memory_bytes,
+        last_start=observed.journal.starts.get(name),
         last_exit=observed.last_exit(name),
         log=site.log_file(name),
         log_tail=tuple(printable(line) for line in log_tail.splitlines()[-LOG_LINES:]),
@@ -98,7 +109,7 @@ def detail(
 
 def detail_values(one: InstanceDetail) -> dict[str, object]:
     """What `status NAME --json` adds to the instance's row."""
-    ended = one.last_exit
+    ended, start = one.last_exit, one.last_start
     return {
         "command": list(one.command),
         "env": dict(one.env),
@@ -108,9 +119,15 @@ def detail_values(one: InstanceDetail) -> dict[str, object]:
             for file in (one.files.files if one.files else ())
         ],
         "gpu_memory_bytes": one.gpu_memory_bytes,
-        "last_exit": {"at": ended.at, "reason": ended.reason, "seen": ended.seen}
-        if ended
-        else None,
+        "last_exit": ended
+        and {
+            "at": ended.at,
+            "reason": ended.reason,
+            "seen": ended.seen,
+            "final": ended.final,
+            "hint": ended.hint,
+        },
+        "start_s": start and start.seconds,
         "log": one.log,
         "log_tail": list(one.log_tail),
     }
@@ -141,6 +158,7 @@ def _facts(one: InstanceDetail, now: float) -> Iterator[tuple[str, str]]:
         yield "Reason", row.reason
     if row.next:
         yield "Next", f"{row.next}."
+    yield from _conditions(one.conditions, now)
     yield "Model", _model(row)
     if row.pid is not None:
         yield "Server", f"pid {row.pid}, copy {one.slot}, spec {row.spec}"
@@ -154,9 +172,21 @@ def _facts(one: InstanceDetail, now: float) -> Iterator[tuple[str, str]]:
         yield from (("", f"  {words}") for words in words[1:])
     for name, value in one.env:
         yield "Environment", f"{name}={value}"
+    if one.last_start:
+        yield "Last start", f"ready after {one.last_start.seconds:.1f} s"
     if one.last_exit:
         unseen = "" if one.last_exit.seen else "not seen; its log ends "
         yield "Last exit", f"{unseen}{_moment(one.last_exit.at, now)}: {one.last_exit.reason}"
+        if one.last_exit.hint:
+            yield "To do", one.last_exit.hint
+
+
+def _conditions(conditions: Sequence[Condition], now: float) -> Iterator[tuple[str, str]]:
+    label = "Conditions"
+    for one in conditions:
+        since = "" if one.since is None else f", since {_moment(one.since, now)}"
+        yield label, f"{one.type}: {one.status} ({one.reason}{since})"
+        label = ""
 
 
 def _model(row: InstanceRow) -> str:

@@ -17,8 +17,9 @@ from reconciler.core.capacity import memory_text, weights_of
 from reconciler.core.desired import Model
 from reconciler.core.engine import Flag, model_flags
 from reconciler.core.facts import Facts, Folder
-from reconciler.core.observed import FileStatus, ObservedFiles, ObservedGpu
+from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.present import human_bytes
+from reconciler.core.resources import ObservedGpu
 from reconciler.core.words import EngineKind, ModelName, ModelState
 
 WIDTH = 80
@@ -270,11 +271,11 @@ def _store(facts: Facts) -> Iterator[Check]:
 
 def _configs(facts: Facts) -> Iterator[Check]:
     for config in facts.configs:
-        keys = ", ".join(config.keys) or "nothing"
+        keys = ", ".join(one.key for one in config.settings)
         if not config.reaches_ours or facts.engine.kind is EngineKind.EMBEDDED:
             said = f"{config.path} does not reach the servers that are started here"
             yield Check("engine config", Mark.OK, said)
-        elif config.keys:
+        elif keys:
             hint = "take out what is not meant for all; what `params` and `args` say wins over it"
             said = f"{config.path} is read by every llama-server, ours too: {keys}"
             yield Check("engine config", Mark.WARN, said, hint)
@@ -322,8 +323,13 @@ def _plan(facts: Facts) -> Iterator[Check]:
     for guard in wanted.guards:
         if guard.name == "not enough disk":
             yield Check("disk", Mark.BAD, guard.message, "make room, or choose smaller quants")
+    told = {config.path for config in facts.configs}
     for warning in wanted.plan.warnings:
-        yield Check("memory", Mark.WARN, warning.summary)
+        place = warning.position
+        if place and place.file not in told:
+            yield Check("desired file", Mark.WARN, f"{place}: {warning.summary}", warning.hint)
+        elif not place:
+            yield Check("memory", Mark.WARN, warning.summary)
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Check]], ...] = (

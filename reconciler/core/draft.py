@@ -7,9 +7,11 @@ The only mutable thing in the core; it lives for one call of `make_plan` and dec
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
+from reconciler.core.launch import LastGood
 from reconciler.core.observed import ProcessRef
-from reconciler.core.plan import Change, Step, StepEffect
+from reconciler.core.plan import Change, Step, StepEffect, StopServer
 from reconciler.core.words import ModelName
 
 
@@ -41,3 +43,9 @@ class Draft:
         """Give a step further needs."""
         step = self.steps[number - 1]
         self.steps[number - 1] = replace(step, needs=tuple(sorted({*step.needs, *needs})))
+
+    def keeps(self, number: int, last_good: LastGood) -> None:
+        """Let a stop note what can be gone back to."""
+        step = self.steps[number - 1]
+        effect = replace(cast("StopServer", step.effect), last_good=last_good)
+        self.steps[number - 1] = replace(step, effect=effect)

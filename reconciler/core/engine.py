@@ -1,7 +1,7 @@
 """What an engine is given: flags, environment, files; and the hash over all of it.
 
 In: a model of the desired state, its files. Out: `LaunchSpec` and argument lists. Whether the
-engine takes them is said by `core.engine_help`.
+engine takes them is said by `core.engine_check`.
 Never: the engine's own path, our version, a socket path. Those may change without a restart.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.core.desired import DEFAULT_COMMAND, Engine, FlagValue, Model
+from reconciler.core.desired import DEFAULT_COMMAND, Engine, Model
+from reconciler.core.fields import FlagValue
 from reconciler.core.words import EngineKind, ModelName, SpecHash
 
 OWNED_FLAGS: Mapping[str, str] = {
@@ -42,9 +43,26 @@ OWNED_FLAGS: Mapping[str, str] = {
         ("models-dir", "models-preset", "models-max", "models-autoload", "no-models-autoload"),
         "one server serves one model here",
     ),
+    "api-prefix": "the gateway and the probes ask without one",
     "sse-ping-interval": "the reconciler sets it so that a stop is not held up by an open stream",
+    **dict.fromkeys(
+        (*("h", "help", "usage", "version"), *("cl", "cache-list", "completion-bash")),
+        "it prints something and ends: nothing would be served",
+    ),
+    "list-devices": "it prints something and ends: `llm-reconcile doctor` shows the devices",
 }
 """llama-server flags that belong to us -> what to use instead."""
+
+OWN_NO_FLAGS = frozenset({"no-host"})
+"""Flags whose own name begins with `no-`: they do not switch off another one."""
+
+
+def owned_advice(flag: str) -> str | None:
+    """What to use instead of a flag that belongs to us; None: it is the user's."""
+    if flag in OWN_NO_FLAGS:
+        return None
+    return OWNED_FLAGS.get(flag) or OWNED_FLAGS.get(flag.removeprefix("no-"))
+
 
 COMPANION_FIELDS: Mapping[str, str] = {"mmproj": "source.mmproj", "model-draft": "source.draft"}
 """Flags with which an engine is given further files -> the field that wants them."""
@@ -87,9 +105,13 @@ MASK = "(not shown)"
 
 def masked(name: str, value: str) -> str:
     """An environment variable's value as it may be shown in a plan that others read."""
-    upper = name.upper()
-    known = _SHOWN_NAME.fullmatch(upper) and not _SECRET_NAME.search(upper)
+    known = _SHOWN_NAME.fullmatch(name.upper()) and not sounds_secret(name)
     return value if known else MASK
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a variable of that name may hold a secret."""
+    return _SECRET_NAME.search(name.upper()) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -180,12 +202,18 @@ def launch_spec(
     )
 
 
-def user_argv(flags: Sequence[Flag], known: Mapping[str, str]) -> list[str]:
-    """The user's flags as arguments, spelled as the engine's help spells them."""
+def user_argv(
+    flags: Sequence[Flag], known: Mapping[str, str], pairs: Collection[str] = ()
+) -> list[str]:
+    """The user's flags as arguments, spelled as the engine's help spells them.
+
+    A list repeats the flag; those of `pairs` take two values at a time.
+    """
     argv: list[str] = []
     for flag in flags:
-        spelled = known.get(flag.name, f"--{flag.name}")
-        argv += [part for value in flag.values for part in (spelled, value)] or [spelled]
+        spelled, step = known.get(flag.name, f"--{flag.name}"), 2 if flag.name in pairs else 1
+        for start in range(0, max(len(flag.values), 1), step):
+            argv += [spelled, *flag.values[start : start + step]]
     return argv
 
 

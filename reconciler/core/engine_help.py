@@ -1,40 +1,40 @@
-"""An engine's `--help`: which flags it takes and with what values; and the user's beside it.
+"""An engine's `--help`: which flags and variables it takes, and with what values.
 
-In: the help's text; flags of the desired file. Out: `Help`; one `FlagProblem` a flag that the
-installed engine would refuse, found before the server that serves now is stopped for it.
-A false alarm keeps a model from running: where the help can be read in two ways, nothing is said.
+In: the help's text. Out: `Help`, or the engine that has it. What of the user's it would refuse is
+said by `core.engine_flags`. It must not guess: of a flag whose help can be read in two ways, no
+value is known.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
+from functools import lru_cache
 
-from reconciler.core.engine import Flag
-from reconciler.core.findings import nearest
-from reconciler.core.observed import FlagUsage, ObservedEngine, ValueKind
-from reconciler.core.text import printable
+from reconciler.core.engine import owned_advice
+from reconciler.core.observed_engine import AmbientSetting, FlagUsage, ObservedEngine, ValueKind
+from reconciler.core.words import EngineKind
 
 _NAME = r"-{1,2}[A-Za-z][\w.-]*"
 _HELP_LINE = re.compile(rf"^({_NAME}(?:,\s+{_NAME})*)(.*)$")
+_VARIABLE_LINE = re.compile(r"\(env: (\w+)\)")
 _REMOVED = "the argument has been removed"
+_FETCHES = "can download weights"
+_FETCHES_ADVICE = "use the model's `source`: only there is it fetched and verified"
 
 # Placeholders of llama-server whose value is read as a number (common/arg.cpp of llama.cpp).
-_NUMBER_HINT = re.compile(r"N|SEED|INDEX|SECONDS|SIMILARITY|<\d+(?:\||\.\.+)\d+>")
-_CHOICE_HINT = re.compile(r"\{([\w.+-]+(?:, ?[\w.+-]+)+)\}|\[([\w.+-]+(?:\|[\w.+-]+)+)\]")
+_NUMBER_HINT = re.compile(r"N|P|L|SEED|INDEX|SECONDS|SIMILARITY|<\d+(?:\||\.\.+)\d+>")
+_CHOICE_HINT = re.compile(
+    r"\{([\w.+-]+(?:, ?[\w.+-]+)+)\}|\[([\w.+-]+(?:\|[\w.+-]+)+)\]"
+    r"|([a-z][\w-]*(?:,[a-z][\w-]*){2,})"
+)
+_PAIR_HINT = re.compile(r"([A-Z]+) ([A-Z]+)")
 _ALLOWED = re.compile(r"allowed values: ([\w.+-]+(?:, [\w.+-]+)*)")
-# What the help names behind a `=` is the meaning of a number (`-1 = auto`), not a word to write.
-_WORD = re.compile(r"(?<!= )\b[A-Za-z][\w.+-]*")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
-_SYNONYMS = {
-    "on": ("enabled", "true", "1"),
-    "off": ("disabled", "false", "0"),
-    "auto": ("-1",),
-}
-"""What llama-server takes for these words, wherever its help offers them."""
-_LONGEST_VALUE = 40
+_BULLET = re.compile(r"- ([\w.+-]+)(?: \(default\))?: ")
+_DEFAULT = re.compile(r"\(default: ([\w.+-]+)\)")
+# What stands for a number is quoted, or the default: `either an exact number, 'auto', or 'all'`.
+_WORD = re.compile(r"'([A-Za-z][\w.+-]*)'|\(default: ([A-Za-z][\w.+-]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,55 @@ class Help:
     removed: Mapping[str, str]
     """Flags that are named only to say they are gone -> what to use instead."""
     usage: Mapping[str, FlagUsage]
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Every flag -> the one name of all that are on its line."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Flags that are not the user's, as far as only the help tells -> what to use instead."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables that it reads -> the flag that they stand for, gone ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One flag of the help."""
+
+    names: Sequence[str]
+    hint: str
+    """What stands directly behind the names."""
+    lines: Sequence[str]
+    variable: str
+
+    @property
+    def said(self) -> str:
+        return " ".join(line for line in self.lines if line)
+
+    @property
+    def known_as(self) -> str:
+        """The first long name."""
+        long = (name for name in self.names if name.startswith("--"))
+        return next(long, self.names[0]).lstrip("-")
+
+
+@lru_cache(maxsize=4)
+def engine_of(
+    kind: EngineKind,
+    command: tuple[str, ...],
+    text: str,
+    ambient: tuple[AmbientSetting, ...] = (),
+) -> ObservedEngine:
+    """The engine whose `--help` prints this."""
+    said = parse_help(text)
+    return ObservedEngine(
+        kind,
+        command,
+        said.flags,
+        said.removed,
+        said.usage,
+        same=said.same,
+        refused=said.refused,
+        variables=said.variables,
+        ambient=ambient,
+    )
 
 
 def parse_help(text: str) -> Help:
@@ -56,113 +105,74 @@ def parse_help(text: str) -> Help:
     flags: dict[str, str] = {}
     removed: dict[str, str] = {}
     usage: dict[str, FlagUsage] = {}
-    for names, hint, said in _entries(text):
-        own = {name.lstrip("-"): name for name in names}
-        if said.startswith(_REMOVED):
-            removed |= dict.fromkeys(own, said.removeprefix(_REMOVED).lstrip(". "))
+    same: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    for entry in _entries(text):
+        own = {name.lstrip("-"): name for name in entry.names}
+        if entry.variable:
+            variables[entry.variable] = entry.known_as
+        if entry.said.startswith(_REMOVED):
+            advice = entry.said.removeprefix(_REMOVED).lstrip(". ")
+            removed |= dict.fromkeys(own, advice)
             continue
         flags |= own
-        if found := _usage(hint, said):
-            usage |= dict.fromkeys(own, found)
-    return Help(flags, removed, usage)
+        same |= dict.fromkeys(own, entry.known_as)
+        if advice := _advice(own, entry.said):
+            refused |= dict.fromkeys(own, advice)
+        if value := _usage(entry):
+            usage |= dict.fromkeys(own, value)
+    return Help(flags, removed, usage, same, refused, variables)
 
 
-def _entries(text: str) -> Iterator[tuple[list[str], str, str]]:
-    """Each flag's names, what stands directly behind them, and its description in one line."""
+def _entries(text: str) -> Iterator[_Entry]:
     names: list[str] = []
-    hint, said = "", [""]
+    hint, variable, lines = "", "", [""]
     for line in text.splitlines():
-        match = _HELP_LINE.match(line)
-        if match:
-            yield names, hint, " ".join(part for part in said if part)
+        if match := _HELP_LINE.match(line):
+            if names:
+                yield _Entry(names, hint, lines, variable)
             names = re.findall(_NAME, match[1])
             hint, _, rest = match[2].partition("  ")
-            said = [rest.strip()]
-        elif line.startswith(" ") and not line.strip().startswith("(env:"):
-            said.append(line.strip())
-    yield names, hint, " ".join(part for part in said if part)
+            variable, lines = "", [rest.strip()]
+        elif found := _VARIABLE_LINE.fullmatch(line.strip()):
+            variable = found[1]
+        elif line.startswith(" "):
+            lines.append(line.strip())
+    if names:
+        yield _Entry(names, hint, lines, variable)
 
 
-def _usage(hint: str, said: str) -> FlagUsage | None:
+def _advice(names: Mapping[str, str], said: str) -> str:
+    """Why a flag is not the user's; empty where it is."""
+    if _FETCHES in said:
+        return _FETCHES_ADVICE
+    return next((found for name in names if (found := owned_advice(name))), "")
+
+
+def _usage(entry: _Entry) -> FlagUsage | None:
     """The value behind a flag; None where its placeholder is none that we know for certain."""
-    if not hint:
+    if not entry.hint:
         return FlagUsage(ValueKind.NOTHING)
-    word = hint.strip()
-    if not hint.startswith(" ") or " " in word.replace(", ", ",") or "DEPRECATED" in said:
+    word = entry.hint.strip()
+    if match := _PAIR_HINT.fullmatch(word):
+        return FlagUsage(ValueKind.PAIR, match.groups())
+    is_clear = entry.hint.startswith(" ") and " " not in word.replace(", ", ",")
+    if not is_clear or "DEPRECATED" in entry.said:
         return None
     if _NUMBER_HINT.fullmatch(word):
-        return FlagUsage(ValueKind.NUMBER, tuple(dict.fromkeys(_WORD.findall(said))))
-    if match := _CHOICE_HINT.fullmatch(word) or _ALLOWED.search(said):
+        words = (match[1] or match[2] for match in _WORD.finditer(entry.said))
+        return FlagUsage(ValueKind.NUMBER, tuple(dict.fromkeys(words)))
+    if match := _CHOICE_HINT.fullmatch(word) or _ALLOWED.search(entry.said):
         listed = next(filter(None, match.groups()))
         return FlagUsage(ValueKind.CHOICE, tuple(re.split(r", ?|\|", listed)))
-    return None if word.startswith("[") else FlagUsage(ValueKind.TEXT)
+    if word.startswith("["):
+        return None
+    return _listed(entry) or FlagUsage(ValueKind.TEXT)
 
 
-@dataclass(frozen=True, slots=True)
-class FlagProblem:
-    """A flag that the installed engine would not take."""
-
-    flag: str
-    summary: str
-    near: str = ""
-    """The known flag that may have been meant."""
-
-
-def check_flags(flags: Sequence[Flag], engine: ObservedEngine) -> tuple[FlagProblem, ...]:
-    """Compare the user's flags with the engine's own help."""
-    found = (_problem(flag, engine) for flag in flags)
-    return tuple(problem for problem in found if problem)
-
-
-def _problem(flag: Flag, engine: ObservedEngine) -> FlagProblem | None:
-    name = flag.name
-    if name in engine.removed:
-        return FlagProblem(name, f"--{name} is gone from this engine: {engine.removed[name]}")
-    if name not in engine.flags:
-        return _unknown(flag, engine)
-    usage = engine.usage.get(name)
-    wrong = _wrong_value(flag, usage) if usage else ""
-    return FlagProblem(name, f"--{name} {wrong}") if wrong else None
-
-
-def _unknown(flag: Flag, engine: ObservedEngine) -> FlagProblem:
-    base = flag.name.removeprefix("no-")
-    if base != flag.name and base in engine.flags and not flag.values:
-        usage = engine.usage.get(base)
-        off = "; write `off`" if usage and "off" in usage.words else ""
-        said = f"--{base} cannot be switched off: this engine has no --{flag.name}{off}"
-        return FlagProblem(flag.name, said)
-    near = get_close_matches(flag.name, engine.flags, n=1)
-    said = f"the engine ({engine.kind}) does not know the flag --{flag.name}"
-    return FlagProblem(flag.name, said, near[0] if near else "")
-
-
-def _wrong_value(flag: Flag, usage: FlagUsage) -> str:
-    """What is wrong with a flag's values, to be read behind its name; empty when nothing is."""
-    if usage.kind is ValueKind.NOTHING:
-        quoted = ", and without quotes" if flag.values in {("true",), ("false",)} else ""
-        wanted = "false" if flag.values in {("no",), ("off",), ("false",)} else "true"
-        return f"is a switch: write `{wanted}` for its value{quoted}" if flag.values else ""
-    wants = {
-        ValueKind.NUMBER: "needs a number",
-        ValueKind.CHOICE: f"needs one of {', '.join(usage.words)}",
-        ValueKind.TEXT: "needs a value",
-    }[usage.kind]
-    if not flag.values:
-        return f"{wants}, not `true`"
-    for value in flag.values:
-        if not _fits(value.strip(), usage):
-            near = nearest(value, usage.words) if usage.kind is ValueKind.CHOICE else ""
-            return f"{wants}, not `{printable(value)[:_LONGEST_VALUE]}`{near}"
-    return ""
-
-
-def _fits(value: str, usage: FlagUsage) -> bool:
-    match usage.kind:
-        case ValueKind.NUMBER:
-            return bool(_NUMBER.fullmatch(value)) or value in usage.words
-        case ValueKind.CHOICE:
-            also = {one for word in usage.words for one in _SYNONYMS.get(word, ())}
-            return {part.strip() for part in value.split(",")} <= {*usage.words, *also}
-        case _:
-            return True
+def _listed(entry: _Entry) -> FlagUsage | None:
+    """The words that a help explains one by one; it is known to have left some out."""
+    words = [match[1] for line in entry.lines if (match := _BULLET.match(line))]
+    words += _DEFAULT.findall(entry.said)
+    return FlagUsage(ValueKind.LISTED, tuple(dict.fromkeys(words))) if words[1:] else None

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import ObservedEngine, ObservedFiles, ObservedMemory
+from reconciler.core.observed import ObservedFiles
+from reconciler.core.observed_engine import AmbientSetting, ObservedEngine
 from reconciler.core.plan import Guard, Plan
+from reconciler.core.resources import ObservedMemory
 from reconciler.core.words import ModelName
 
 
@@ -61,7 +63,7 @@ class EngineConfig:
     """A file that llama-server reads by itself, and what it sets."""
 
     path: str
-    keys: tuple[str, ...]
+    settings: tuple[AmbientSetting, ...]
     reaches_ours: bool
     """Whether servers started by us read it too."""
 

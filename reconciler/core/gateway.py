@@ -11,16 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from traceback import walk_tb
-
-from jinja2 import (
-    Environment,
-    FunctionLoader,
-    StrictUndefined,
-    TemplateError,
-    TemplateSyntaxError,
-)
-from jinja2.sandbox import SandboxedEnvironment
+from functools import lru_cache
 
 from reconciler.core.addresses import ORIGIN
 from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES
@@ -28,6 +19,7 @@ from reconciler.core.gateway_view import GatewayModel, GatewayView, ServedKey
 from reconciler.core.keys import KEY_NAME
 from reconciler.core.outline import OUTLINE_FILE, KeyOutline, Outline, outline_text
 from reconciler.core.plan import RenderedGateway
+from reconciler.core.templating import TemplateFailedError, fill_in
 from reconciler.core.words import Generation
 from reconciler.errors import GatewayError
 
@@ -75,32 +67,33 @@ def render_gateway(view: GatewayView, templates: Mapping[str, str]) -> RenderedG
     Raises:
         GatewayError: a value that nginx would misread, or a broken template (name and line said).
     """
+    return _rendered(view, tuple(sorted(templates.items())))
+
+
+# A watch looks for months at what seldom changes, and each round asks twice.
+@lru_cache(maxsize=4)
+def _rendered(view: GatewayView, sources: tuple[tuple[str, str], ...]) -> RenderedGateway:
+    templates = dict(sources)
     if MAIN_TEMPLATE not in templates:
         raise GatewayError(f"the template {MAIN_TEMPLATE} is missing", retryable=False)
     for problem in _problems(view):
         raise GatewayError(f"the gateway cannot be rendered: {problem}", retryable=False)
-    environment = SandboxedEnvironment(
-        loader=FunctionLoader(lambda name: _source(name, templates)),
-        undefined=StrictUndefined,
-        # Not HTML: each value is checked below, or goes through tojson.
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     context = {
         "view": view,
         "router": _router(view),
         "routed_paths": ROUTED_PATHS,
         "body_megabytes": ROUTED_BODY_MEGABYTES,
     }
-    texts = {
-        name.removesuffix(".j2"): _render(environment, name, templates, context)
-        if name.endswith(".j2")
-        else text
-        for name, text in sorted(templates.items())
-        if not name.startswith(PART)
-    }
+    try:
+        texts = {
+            name.removesuffix(".j2"): fill_in(sources, name, context)
+            if name.endswith(".j2")
+            else text
+            for name, text in sources
+            if not name.startswith(PART)
+        }
+    except TemplateFailedError as error:
+        raise _broken(error) from error
     digest = hashlib.sha256()
     for name, text in sorted(texts.items()):
         digest.update(f"{name}\0{text}\0".encode())
@@ -162,28 +155,9 @@ def _key_outline(key: ServedKey) -> KeyOutline:
     return KeyOutline(key.digest[:12], f"{scope}, {key.limits}" if key.limits else scope)
 
 
-def _source(name: str, templates: Mapping[str, str]) -> tuple[str, str, None] | None:
-    # With its own name as its file's, so that a traceback tells the template and the line.
-    return (templates[name], name, None) if name in templates else None
-
-
-def _render(
-    environment: Environment, name: str, templates: Mapping[str, str], context: Mapping[str, object]
-) -> str:
-    try:
-        return environment.get_template(name).render(context)
-    except TemplateSyntaxError as error:
-        raise _broken(f"{error.name}:{error.lineno}", error) from error
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        frames = ((frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__))
-        # The innermost frame that is a template's.
-        places = [f"{file}:{line}" for file, line in frames if file in templates]
-        raise _broken(places[-1] if places else name, error) from error
-
-
-def _broken(place: str, error: Exception) -> GatewayError:
+def _broken(error: TemplateFailedError) -> GatewayError:
     return GatewayError(
-        f"templates/{place}: {error}",
+        f"templates/{error}",
         hint="Mend the template, or remove it from the root to use the shipped one.",
         retryable=False,
     )

@@ -16,6 +16,8 @@ from reconciler.core.present import human_bytes
 from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName, ModelName, Phase
 
+ANOTHER_FILE = "another desired file"
+
 SHARE_PERCENT = 30
 LEAST_STOPS = 2
 LEAST_REPLACEMENTS = 3
@@ -64,7 +66,7 @@ def _another_file(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guar
     if not runs or last in {None, plan.desired} or allowed.switch_file:
         return None
     message = f"this root was last applied from {last}, not from {plan.desired}"
-    return Guard("another desired file", message, "--switch-file", plan.desired)
+    return Guard(ANOTHER_FILE, message, "--switch-file", plan.desired)
 
 
 def _too_many_stops(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guard | None:

@@ -77,6 +77,8 @@ class Record:
     seconds: float | None = None
     message: str = ""
     """Why not all is as wanted, in short."""
+    generation: int | None = None
+    """The number under which what it applies is kept; None: it is not."""
 
     def ended(self, outcome: Ending, seconds: float, message: str) -> Record:
         """The same run after its end."""
@@ -131,6 +133,7 @@ def _read(line: str) -> Record | None:
             outcome=Ending(values["outcome"]),
             seconds=values["seconds"],
             message=str(values["message"]),
+            generation=values.get("generation"),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -175,8 +178,13 @@ def _name(change: Noted) -> str:
 
 def commit_text(record: Record) -> str:
     """The commit as people type it, `*` behind it where the file was another one."""
-    commit = record.origin.commit
-    return f"{commit[:_SHORT_COMMIT]}{'*' if record.origin.dirty else ''}" if commit else "-"
+    return commit_of(record.origin)
+
+
+def commit_of(origin: Origin) -> str:
+    """The same, of where it came from."""
+    commit = origin.commit
+    return f"{commit[:_SHORT_COMMIT]}{'*' if origin.dirty else ''}" if commit else "-"
 
 
 def took_text(record: Record) -> str:

@@ -75,6 +75,16 @@ def parse_keys(file: str, content: bytes) -> tuple[GatewayKey, ...]:
     return tuple(keys)
 
 
+def key_texts(content: bytes) -> Iterator[str]:
+    """The keys themselves, to be hidden and for nothing else; of a bad line all that may be one."""
+    for line in content.decode(errors="replace").splitlines():
+        words = [word for word in re.split(r"[\s:]+", line) if word]
+        if line.lstrip().startswith("#"):
+            continue
+        is_good = len(words) > 1 and _KEY.fullmatch(words[1])
+        yield from words[1:2] if is_good else (one for one in words if _KEY.fullmatch(one))
+
+
 def _key(text: str, line: int, before: Iterable[GatewayKey]) -> GatewayKey:
     name, colon, rest = text.strip().partition(":")
     rest, *limits = re.split(r"\s+", rest)

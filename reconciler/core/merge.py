@@ -61,9 +61,8 @@ def merge_files(roots: Sequence[MapNode], findings: Findings) -> MapNode:
 
 def _unknown(entry: Entry, findings: Findings) -> None:
     name = entry.key.text
-    known = [section for section in SECTIONS if section != "renders"]
-    near = nearest(name, known)
-    hint = "" if near else f"known here: {', '.join(known)}"
+    near = nearest(name, SECTIONS)
+    hint = "" if near else f"known here: {', '.join(SECTIONS)}"
     findings.error(entry.key.position, f"unknown key `{shown(name)}`{near}", hint)
 
 

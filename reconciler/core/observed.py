@@ -7,15 +7,21 @@ It must hold everything a decision needs, because the planner may ask nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from reconciler.core.downtime import LastStart
 from reconciler.core.keys import GatewayKey
+from reconciler.core.launch import LastGood
 from reconciler.core.lockfile import Lock, Pin
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.outline import Outline
+from reconciler.core.renders import ObservedRenders
+from reconciler.core.resources import ObservedDisk, ObservedMemory
 from reconciler.core.stored import ObservedStore
+from reconciler.core.suspension import Suspension
 from reconciler.core.text import printable
-from reconciler.core.words import EngineKind, Generation, InstanceName, ModelName, Phase, SpecHash
+from reconciler.core.words import Generation, InstanceName, ModelName, Phase, SpecHash
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -212,54 +218,6 @@ def is_other(found: str, digest: str) -> bool:
     return bool(found) and len(found) == len(digest) and found != digest
 
 
-class ValueKind(StrEnum):
-    """What a flag wants behind it, as far as the engine's help says so without doubt."""
-
-    NOTHING = "nothing"
-    """It is a switch."""
-    NUMBER = "number"
-    CHOICE = "choice"
-    TEXT = "text"
-    """Something, whatever it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlagUsage:
-    """The value that a flag takes."""
-
-    kind: ValueKind
-    words: tuple[str, ...] = ()
-    """Of a choice, all there are; of a number, the words that may stand for one (`auto`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedEngine:
-    """The engine that new servers would start with."""
-
-    kind: EngineKind | None
-    """None: no engine was found; `reason` says what was looked for."""
-    command: tuple[str, ...] = ()
-    """How it is started: an absolute path, or the interpreter and module of the embedded one."""
-    flags: Mapping[str, str] = field(default_factory=dict)
-    """Every flag of its `--help` without dashes -> as it is spelled (`-c`, `--ctx-size`)."""
-    removed: Mapping[str, str] = field(default_factory=dict)
-    """Flags that it names only to say they are gone -> what it says."""
-    usage: Mapping[str, FlagUsage] = field(default_factory=dict)
-    """The value each flag takes; one whose help can be read in two ways is not in it."""
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """An operator's `stop NAME`, in force until `start NAME`."""
-
-    since: float
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return f"suspended by `stop`{': ' + self.reason if self.reason else ''}"
-
-
 @dataclass(frozen=True, slots=True)
 class LastExit:
     """How the last process of an instance ended without being asked to, for people."""
@@ -271,6 +229,30 @@ class LastExit:
     seen: bool = True
     began: bool = True
     """There was a process; it was not the machine that could not start one."""
+    final: bool = False
+    """The same start would end the same way."""
+    hint: str = ""
+    """What to do about it, as far as that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """The ends by itself of an instance, in a row; `core.backoff` says what follows from them."""
+
+    launch: str = ""
+    """What was launched: its spec hash and the identity of its files."""
+    count: int = 0
+    fatal: int = 0
+    """How many of the last ones had the same final cause."""
+    at: float = 0.0
+    """When the last one was, in seconds since the epoch."""
+    reason: str = ""
+    next_at: float = 0.0
+    """No start before, in seconds since the epoch."""
+
+
+DOWN = "down"
+"""The wish of `down`, in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,51 +262,39 @@ class Journal:
     desired: str | None = None
     """The desired file that was last applied to this root."""
     protected: frozenset[ModelName] = frozenset()
-    """Models that the last applied file protected: its entry may be gone from the new one."""
+    """Models that the last applied file protected: its entry may be gone from the new one. Those of
+    a file that was applied in part since count too."""
     suspended: Mapping[ModelName, Suspension] = field(default_factory=dict)
     last_exits: Mapping[InstanceName, LastExit] = field(default_factory=dict)
     wish: str = ""
     """The desired state that was last applied, as a digest, or `down`: a run that has waited for
     files sees by it whether somebody wants something else by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedDisk:
-    """A file system that files are downloaded to."""
-
-    device: int
-    folder: str
-    """Where on it they go."""
-    free_bytes: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedGpu:
-    """One graphics card that an engine could compute on."""
-
-    name: str
-    memory_bytes: int | None
-    """Its own memory in all; None where nobody tells."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedMemory:
-    """What memory the machine has in all; 0 bytes of RAM: it was not looked at."""
-
-    ram_bytes: int = 0
-    available_bytes: int = 0
-    """What could be had now without swapping (proc(5): MemAvailable)."""
-    swap_bytes: int = 0
-    limit_bytes: int | None = None
-    """The most that our cgroup may have, if that is limited."""
-    gpus: tuple[ObservedGpu, ...] | None = None
-    """None: nobody asked for them, so that there may be some."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """What was applied since of a file in part: models, or `gateway` -> a digest of that file's
+    desired state. Of the rest of it nobody has agreed to anything."""
+    crashes: Mapping[InstanceName, Crashes] = field(default_factory=dict)
+    """Of instances that ended by themselves while a watch was to keep them."""
+    restarts: Mapping[InstanceName, int] = field(default_factory=dict)
+    """How often a watch has started them again."""
+    starts: Mapping[InstanceName, LastStart] = field(default_factory=dict)
+    last_good: Mapping[InstanceName, LastGood] = field(default_factory=dict)
+    """What was stopped for a version that has not been ready since."""
 
     @property
-    def usable_bytes(self) -> int:
-        """RAM that servers of ours may have in all."""
-        return self.ram_bytes if self.limit_bytes is None else min(self.ram_bytes, self.limit_bytes)
+    def is_down(self) -> bool:
+        """Whether an operator wanted last that nothing of this root runs."""
+        return self.wish == DOWN
+
+    def keeping(self, instance: InstanceName, last_good: LastGood | None) -> Journal:
+        """The same with this as what its instance can go back to; None: nothing."""
+        others = {name: one for name, one in self.last_good.items() if name != instance}
+        new = {instance: last_good} if last_good else {}
+        return replace(self, last_good={**others, **new})
+
+    def at(self, now: float) -> Journal:
+        """The same without the suspensions whose time is over at `now`."""
+        kept = {name: one for name, one in self.suspended.items() if not one.is_over(now)}
+        return replace(self, suspended=kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +310,7 @@ class ObservedState:
     ports: Mapping[int, PortHolder] = field(default_factory=dict)
     """The holders of the ports that the desired state names (free ports are not in it)."""
     files: Mapping[ModelName, ObservedFiles] = field(default_factory=dict)
-    engine: ObservedEngine = ObservedEngine(None)
+    engine: ObservedEngine = field(default_factory=ObservedEngine)
     journal: Journal = Journal()
     deaths: Mapping[InstanceName, LastExit] = field(default_factory=dict)
     """How servers ended that died while no run was there to see it."""
@@ -348,7 +318,7 @@ class ObservedState:
     """This machine has the address that the gateway shall listen on."""
     disks: Mapping[ModelName, ObservedDisk] = field(default_factory=dict)
     """Where the files of models would go that are not here."""
-    memory: ObservedMemory = ObservedMemory()
+    memory: ObservedMemory = field(default_factory=ObservedMemory)
     templates: Mapping[str, str] = field(default_factory=dict)
     """The gateway's templates by file name."""
     secrets: GatewaySecrets = GatewaySecrets()
@@ -359,9 +329,21 @@ class ObservedState:
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Identity of a file -> the hash that its bytes were once found to have."""
     store: ObservedStore = field(default_factory=ObservedStore)
+    now: float | None = None
+    """The time, for a watch that waits out back-offs; None: an operator asks, and waits not."""
+    wedged: Mapping[ProcessRef, str] = field(default_factory=dict)
+    """Servers that live and do no work, as a watch found out -> how."""
+    outdated: Mapping[ProcessRef, str] = field(default_factory=dict)
+    """Servers that run on another program than a new one would -> how the two differ."""
+    renders: ObservedRenders | None = None
+    """The user's own generated files; None: they were not looked at."""
 
     def last_exit(self, instance: InstanceName) -> LastExit | None:
         """How its last process that ended by itself did: seen by a run, or found afterwards."""
         known = (self.journal.last_exits.get(instance), self.deaths.get(instance))
         # Of the same death a run saw more, and noted it later than the log's last line.
-        return max((one for one in known if one), key=lambda one: one.at, default=None)
+        return max((one for one in known if one), key=self._when, default=None)
+
+    def _when(self, end: LastExit) -> tuple[bool, float]:
+        """What is still to come was before the clock was set back: before all that is over."""
+        return self.now is None or end.at <= self.now, end.at

@@ -8,17 +8,19 @@ holds its port, so one blocked instance can be the obstacle of another one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from reconciler.core.backoff import Hold, hold
 from reconciler.core.capacity import disk_obstacle, memory_obstacle, surge_obstacles
 from reconciler.core.cases import Case
-from reconciler.core.desired import DesiredState, Model
-from reconciler.core.engine import COMPANION_FIELDS, flag_name, to_flag
-from reconciler.core.engine_help import FlagProblem, check_flags
+from reconciler.core.causes import REBOOTED
+from reconciler.core.desired import DesiredState
+from reconciler.core.engine import COMPANION_FIELDS
+from reconciler.core.engine_check import ambient_settings, check_model, in_order
 from reconciler.core.observed import FileStatus, ObservedState
 from reconciler.core.resolve import Instance, tcp_port
-from reconciler.core.words import InstanceName, ModelName, Phase
-from reconciler.errors import Position
+from reconciler.core.words import InstanceName, ModelName, Phase, SpecHash
+from reconciler.errors import Diagnostic, Position, Severity
 
 Marks = Mapping[tuple[str | int, ...], Position]
 
@@ -46,7 +48,7 @@ def find_obstacles(cases: Sequence[Case], scene: Scene) -> dict[InstanceName, tu
         case.name: reasons
         for case in cases
         if case.wanted and case.needs_start
-        if (reasons := (*obstacles(case.wanted, scene), *_given_up(case, scene.observed)))
+        if (reasons := (*obstacles(case.wanted, scene), *_tried(case, scene.observed)))
     }
     surging = [one.wanted for one in cases if one.wanted and one.surges and one.name not in found]
     running = [one.keep for one in cases if one.wanted and one.keep]
@@ -97,25 +99,84 @@ def obstacles(wanted: Instance, scene: Scene) -> tuple[str, ...]:
     found += file_obstacles(wanted.model_name, scene)
     found.append(memory_obstacle(wanted, scene.observed))
     if engine.kind:
-        problems = check_flags(wanted.spec.flags, engine)
-        found += [_flag_obstacle(wanted, one, scene.marks) for one in problems]
+        problems = check_model(wanted.model_name, wanted.model, engine, scene.marks)
+        found += [str(one) for one in problems if one.severity is Severity.ERROR]
         found += _companion_obstacles(wanted, scene.observed)
     found.append(port_obstacle(wanted, scene.observed))
     return tuple(reason for reason in found if reason)
 
 
+def engine_warnings(cases: Sequence[Case], scene: Scene) -> tuple[Diagnostic, ...]:
+    """What the engine would not heed, or would refuse of what runs: that goes on, for now."""
+    engine, models = scene.observed.engine, scene.desired.models
+    wanted = {case.model_name: models[case.model_name] for case in cases if case.wanted}
+    starting = {case.model_name for case in cases if case.wanted and case.needs_start}
+    found: dict[Diagnostic, None] = {}
+    for name, model in wanted.items():
+        for one in check_model(name, model, engine, scene.marks):
+            if one.severity is Severity.WARNING:
+                found[one] = None
+            elif name not in starting:
+                said = f"{name} runs on, but could not be started again: {one.summary}"
+                found[replace(one, severity=Severity.WARNING, summary=said)] = None
+    changed = {str(name): model for name, model in wanted.items() if name in starting}
+    return (*in_order(found), *ambient_settings(changed, engine))
+
+
+def launch_id(wanted: Instance, observed: ObservedState) -> str:
+    """What a launch is known by when it failed: its spec, and the files that it was given."""
+    files = observed.files.get(wanted.model_name)
+    return f"{wanted.spec.hash} {files.identity if files else ''}".strip()
+
+
+def held(wanted: Instance, observed: ObservedState) -> Hold | None:
+    """Why a watch does not start it now: it ended by itself, and not for the first time."""
+    crashes = observed.journal.crashes.get(wanted.name)
+    return hold(crashes, launch_id(wanted, observed), observed.now)
+
+
+def _tried(case: Case, observed: ObservedState) -> tuple[str, ...]:
+    """Why what failed already is not tried (yet)."""
+    waits = held(case.wanted, observed) if case.wanted else None
+    if waits is None:
+        return _given_up(case, observed)
+    again = f"; `llm-reconcile restart {case.model_name}` {ONCE_MORE}"
+    return (waits.reason if waits.until else f"{waits.reason}{again}",)
+
+
 def _given_up(case: Case, observed: ObservedState) -> tuple[str, ...]:
-    """Why a launch is not tried again that failed already, while what served before serves on."""
+    """Why a launch is not tried again that failed already, while what served before is there."""
+    if not case.wanted or case.restart:
+        return ()
+    spec = case.wanted.spec.hash
+    reason = noted_failure(case, spec, observed) or _seen_failure(case, spec, observed)
+    if not reason:
+        return ()
+    found = f"this version was tried, and failed: {reason}"
+    return (f"{found}; `llm-reconcile restart {case.model_name}` {ONCE_MORE}",)
+
+
+def noted_failure(case: Case, spec: SpecHash, observed: ObservedState) -> str:
+    """Why it failed in a run that was killed before it could end, or after that run; else empty."""
+    known, death = observed.journal.last_good.get(case.name), observed.deaths.get(case.name)
+    if known is None or known.tried != spec or known.launch.spec_hash == spec:
+        return ""
+    # That the machine went down is no fault of a version.
+    died = death is not None and case.keep is None and death.reason != REBOOTED.reason
+    return known.failed or (death.reason if death and died else "")
+
+
+def _seen_failure(case: Case, spec: SpecHash, observed: ObservedState) -> str:
+    """Why it failed, where what served before serves."""
     last_exit, keep = observed.last_exit(case.name), case.keep
-    if not last_exit or not last_exit.began or not keep or not case.wanted or case.restart:
-        return ()
-    if last_exit.spec != case.wanted.spec.hash or keep.spec == last_exit.spec:
-        return ()
+    if not last_exit or not last_exit.began or not keep:
+        return ""
+    if last_exit.spec != spec or keep.spec == last_exit.spec:
+        return ""
     # What failed before the one that serves was started is another story.
     if keep.phase is not Phase.READY or last_exit.at < keep.since:
-        return ()
-    found = f"this version was tried, and failed: {last_exit.reason}"
-    return (f"{found}; `llm-reconcile restart {case.model_name}` {ONCE_MORE}",)
+        return ""
+    return last_exit.reason
 
 
 def _companion_obstacles(wanted: Instance, observed: ObservedState) -> list[str]:
@@ -146,25 +207,3 @@ def port_obstacle(wanted: Instance, observed: ObservedState) -> str:
     if holder is None or holder.owner is not None:
         return ""
     return f"{holder}: stop it, or give {wanted.model_name} another `port`"
-
-
-def _flag_obstacle(wanted: Instance, problem: FlagProblem, marks: Marks) -> str:
-    """A flag's problem in front of its place, in the spelling of the section it stands in."""
-    section, key = _written(wanted.model, problem.flag)
-    near = problem.near if problem.flag == flag_name(key) else problem.near.removeprefix("no-")
-    near = near.replace("-", "_") if section == "params" else near
-    hint = f"; did you mean `{near}`?" if near else ""
-    for base in (("models", wanted.model_name), ("defaults",)):
-        if mark := marks.get((*base, section, key)):
-            return f"{mark}: {problem.summary}{hint}"
-    return f"{problem.summary}{hint}"
-
-
-def _written(model: Model, flag: str) -> tuple[str, str]:
-    """The section and the key of one of the model's flags in the file."""
-    return next(
-        (section, key)
-        for section in ("params", "args")
-        for key, value in getattr(model, section).items()
-        if to_flag(key, value).name == flag
-    )

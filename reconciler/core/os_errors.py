@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import errno
 
+from reconciler.core.text import with_hint
+from reconciler.errors import ReconcileError
+
 _HINTS = {
     errno.ENOSPC: "make room on that disk, then do it again",
     errno.EDQUOT: "make room in your quota of that disk, then do it again",
@@ -27,3 +30,10 @@ def explain_os(error: OSError) -> tuple[str, str]:
     reason = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
     message = f"{error.filename}: {reason}" if error.filename else reason
     return message, _HINTS.get(error.errno or 0, "try it by hand, then do this again")
+
+
+def in_one_line(error: ReconcileError | OSError) -> str:
+    """What is wrong, and what to do next."""
+    if isinstance(error, OSError):
+        return with_hint(*explain_os(error))
+    return with_hint(error.message, error.hint)

@@ -16,6 +16,7 @@ from reconciler.core.desired import DesiredState, Gateway, Model
 from reconciler.core.findings import Findings
 from reconciler.core.marks import Marks, root_entry
 from reconciler.core.merge import VERSION, check_version, merge_files, with_defaults
+from reconciler.core.read_renders import check_dests, read_renders
 from reconciler.core.validate import plain, salvage, validate
 from reconciler.core.written import read_written
 from reconciler.core.yaml12 import (
@@ -45,6 +46,8 @@ class ParsedDesired:
     desired: DesiredState
     marks: Marks
     warnings: tuple[Diagnostic, ...]
+    sources: tuple[SourceText, ...] = ()
+    """What it was read from."""
 
     def mark(self, *path: str | int) -> Position:
         """The place of `path`, or of the nearest part above it that was written."""
@@ -58,18 +61,26 @@ def parse_desired(sources: Sequence[SourceText]) -> ParsedDesired:
     findings.settle()
     base = _base(tree, findings)
     gateway = _gateway(tree, findings)
-    _refuse_renders(tree, findings)
+    renders = read_renders(tree, findings)
     entries = _merged_models(tree, findings)
     check_names(entries, findings)
     models = [read for name, e in entries.items() if (read := _model(name, e, findings))]
     # What a bad value leads to is no further mistake at the same place.
     findings.settle()
     check_models(models, entries, gateway, findings)
+    check_dests(renders, base, gateway, tuple(source.name for source in sources), findings)
     findings.stop()
     # By name: the order of keys in the file must change nothing.
     by_name = {read.name: read.model for read in sorted(models, key=lambda read: read.name)}
-    desired = base.model_copy(update={"gateway": gateway, "models": by_name})
-    return ParsedDesired(desired, Marks(_with_models(tree, entries)), findings.warnings())
+    desired = base.model_copy(
+        update={
+            "gateway": gateway,
+            "models": by_name,
+            "renders": tuple(one.render for one in renders),
+        }
+    )
+    marks = Marks(_with_models(tree, entries))
+    return ParsedDesired(desired, marks, findings.warnings(), tuple(sources))
 
 
 def _read_tree(sources: Sequence[SourceText], findings: Findings) -> MapNode:
@@ -121,13 +132,6 @@ def _gateway(tree: MapNode, findings: Findings) -> Gateway | None:
         summary = f"`gateway`: expected a mapping, true or false, found {describe(node)}"
         findings.error(node.position, summary)
     return None if said is False else Gateway()
-
-
-def _refuse_renders(tree: MapNode, findings: Findings) -> None:
-    entry = tree.items.get("renders")
-    if entry is not None:
-        summary = "renders is not available in version 0.1: no file would be written"
-        findings.error(entry.key.position, summary, "remove it")
 
 
 def _merged_models(tree: MapNode, findings: Findings) -> dict[str, Entry]:

@@ -96,6 +96,25 @@ def status_text(status: Status) -> str:
     return json.dumps(asdict(status)) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """A watch, as people see it."""
+
+    since: float
+    """When it began, in seconds since the epoch."""
+    trouble: str = ""
+    """Why the desired file cannot be followed as it is now."""
+    held: str = ""
+    """Why the desired file, though it can be understood, is not followed."""
+
+
+def watching_text(watching: Watching, process: tuple[int, int]) -> str:
+    """What the watch of this process is at, as JSON: when it dies, there is none."""
+    values = asdict(watching)
+    said = {name: printable(values[name])[:LONGEST_REASON] for name in ("trouble", "held")}
+    return json.dumps({"process": process, **values, **said}) + "\n"
+
+
 def coming_text(files: Iterable[Coming], at: float, process: tuple[int, int]) -> str:
     """What one process fetches at that time, as JSON: when it dies, nobody does any more."""
     downloads = [asdict(one) | {"at": at} for one in files]

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reconciler.core.desired import Source
+from reconciler.core.desired import Render, Source
+from reconciler.core.launch import LastGood, Launch
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFile, ProcessRef
 from reconciler.core.outline import Outline
 from reconciler.core.stored import Removal
-from reconciler.core.words import Generation, InstanceName, ModelName, SpecHash
+from reconciler.core.words import Generation, InstanceName, ModelName
 from reconciler.errors import Diagnostic
 
 
@@ -42,6 +43,7 @@ class ResourceType(StrEnum):
     INSTANCE = "instance"
     GATEWAY = "gateway"
     LOCK = "lock"
+    RENDER = "render"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Impact:
     """Read from disk and hashed, once."""
     freed_bytes: int = 0
     downtime_s: float | None = None
+    """How long nobody answers, where no request has to be waited for."""
     memory_bytes: int | None = None
     """The weights that a new server holds; its context and caches come on top."""
 
@@ -82,6 +85,8 @@ class Change:
     drift: str = ""
     """What differs from what was set up, but is left alone."""
     impact: Impact = Impact()
+    waits_until: float | None = None
+    """Of a server that ended by itself, when a watch starts it again (seconds since the epoch)."""
 
     @property
     def blocked(self) -> str:
@@ -138,25 +143,9 @@ class StopServer:
     grace_s: float
     unroute: bool
     """Take the instance's stable socket name away first, if it still points at this copy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Everything needed to start one server process."""
-
-    instance: InstanceName
-    env: tuple[tuple[str, str], ...]
-    """What the user gave of its environment."""
-    spec_hash: SpecHash
-    command: tuple[str, ...]
-    argv: tuple[str, ...]
-    slot: str
-    address: str
-    public_port: int | None
-    files: str
-    """Identity of the weights, noted on the process; empty while they are still to come."""
-    weights: tuple[str, ...] = ()
-    """Their paths."""
+    last_good: LastGood | None = None
+    """What is to be had back if its successor fails: noted before it ends, so that a run that is
+    killed loses it not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +158,8 @@ class StartServer:
     """A new copy that does not get ready in time is ended: the old one serves, on or again."""
     fallback: Launch | None = None
     """What served until now and was stopped for this one: started again if this one fails."""
+    given_up: LastGood | None = None
+    """This one is what served before; the version that failed is to be known from here on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +172,8 @@ class AwaitReady:
     startup_s: float
     end_if_late: bool = False
     """As in `StartServer`: another copy serves meanwhile, left by a surge that was cut."""
+    fallback: LastGood | None = None
+    """What served before it, if nothing serves now: started if this one fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +210,27 @@ class StopGateway:
     grace_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class WriteRender:
+    """Put this text in place of a file, once it was judged good, and tell of it."""
+
+    render: Render
+    text: str = field(repr=False)
+    found: str = ""
+    """A digest of what the file holds now; empty: it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRender:
+    """Take away a file that nobody wants to be made any more, or (not `is_ours`) only forget it."""
+
+    dest: str
+    is_ours: bool
+    """It holds what we wrote."""
+    found: str = ""
+    """A digest of what it holds now."""
+
+
 StepEffect = (
     WritePins
     | FetchFiles
@@ -227,11 +241,15 @@ StepEffect = (
     | AwaitReady
     | ApplyGateway
     | StopGateway
+    | WriteRender
+    | RemoveRender
 )
 
 
 FileEffect = WritePins | FetchFiles | VerifyFiles
-"""What is in no other run's way: it needs no run lock, and may take hours."""
+"""What brings files; it may take hours."""
+LocklessEffect = FileEffect | WriteRender | RemoveRender
+"""What is in no other run's way: it needs no run lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,22 +296,25 @@ class Plan:
     steps: tuple[Step, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     """What is allowed but will hardly go well."""
+    only: str = ""
+    """What alone it is about, for people; empty: all of the desired file."""
 
     @property
     def summary(self) -> Summary:
         """Count the instances by what happens to them."""
         counts = dict.fromkeys(Action, 0)
-        blocked = 0
+        blocked, resting = 0, 0
         for change in self.changes:
             if change.type is ResourceType.INSTANCE:
                 counts[change.action] += 1
                 blocked += bool(change.blocked)
+                resting += change.action is Action.NO_OP and not change.blocked
         return Summary(
             add=counts[Action.CREATE],
             change=counts[Action.UPDATE] + counts[Action.ADOPT],
             replace=counts[Action.REPLACE] + counts[Action.SURGE],
             remove=counts[Action.DELETE],
-            unchanged=counts[Action.NO_OP] - blocked,
+            unchanged=resting,
             blocked=blocked,
         )
 

@@ -7,7 +7,7 @@ would need a change of others first is left as it is, and blocked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reconciler.core.plan import (
     Action,
@@ -18,20 +18,36 @@ from reconciler.core.plan import (
     ResourceType,
     StartServer,
     Step,
+    WritePins,
 )
 from reconciler.core.plan_lock import lock_part
 from reconciler.core.resolve import model_of
-from reconciler.core.words import InstanceName, ModelName
+from reconciler.core.words import GATEWAY_ADDRESS, RENDER_ADDRESS, InstanceName, ModelName
+
+_OF_MODELS = {ResourceType.INSTANCE, ResourceType.MODEL_FILE}
 
 
-def restrict(plan: Plan, models: frozenset[ModelName], *, gateway: bool = True) -> Plan:
+def restrict(
+    plan: Plan,
+    models: frozenset[ModelName],
+    *,
+    gateway: bool = True,
+    reload: bool = False,
+    renders: frozenset[str] = frozenset(),
+) -> Plan:
     """The part of a plan that concerns some models; with `gateway` also its start.
+
+    `reload`: whatever else is done about the gateway, too. `renders`: addresses of those in it.
 
     The warnings are about starts: a part that starts nothing has none.
     What would need a change of others first is left as it is, and blocked: it says which.
     """
     plan = lock_part(plan, models)
-    kept = [change for change in plan.changes if _concerns(change, models, gateway=gateway)]
+    kept = [
+        change
+        for change in plan.changes
+        if change.address in renders or _concerns(change, models, gateway=gateway, reload=reload)
+    ]
     addresses = {change.address for change in kept}
     outside = _cut_off(plan.steps, addresses)
     steps = tuple(step for step in plan.steps if step.address in addresses - outside.keys())
@@ -71,19 +87,123 @@ def agreed(plan: Plan, before: Plan) -> Plan:
             or change.action not in {earlier[change.address], Action.CREATE, Action.ADOPT}
         )
     }
-    addresses = {step.address for step in plan.steps} - strange
+    return without(plan, strange, "it changed while files were on their way: `apply` once more")
+
+
+def leave_out(
+    plan: Plan,
+    models: frozenset[ModelName],
+    why: str,
+    *,
+    gateway: bool = False,
+    renders: frozenset[str] = frozenset(),
+) -> Plan:
+    """The plan without these models (and the gateway, and renders): they stay as they are.
+
+    So does what would need a change of theirs first.
+    """
+    every = {model_of(InstanceName(one.name)) for one in plan.changes if one.type in _OF_MODELS}
+    plan = lock_part(plan, frozenset(every) - models)
+    out = {
+        change.address
+        for change in plan.changes
+        if (change.type in _OF_MODELS and model_of(InstanceName(change.name)) in models)
+        or (change.type is ResourceType.GATEWAY and gateway)
+        or (change.type is ResourceType.RENDER and change.address in renders)
+    }
+    return without(plan, out, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a plan that needs nothing of the rest, and of which the rest needs nothing."""
+
+    plan: Plan
+    models: frozenset[ModelName]
+    gateway: bool
+    render: str = ""
+    """The address of the one render that it is about."""
+
+
+def parts_of(plan: Plan) -> tuple[Part, ...]:
+    """The plan in parts that can go their ways at the same time; changes without steps are gone."""
+    renders = {one.address for one in plan.steps if one.address.startswith(RENDER_ADDRESS)}
+    alone = (_only(plan, address) for address in sorted(renders))
+    own = tuple(Part(one, frozenset(), gateway=False, render=one.steps[0].address) for one in alone)
+    plan = replace(plan, steps=tuple(one for one in plan.steps if one.address not in renders))
+    owners = {step.number: _owners(step) for step in plan.steps}
+    groups: list[set[str]] = []
+    for step in plan.steps:
+        if isinstance(step.effect, WritePins):
+            # Whoever has pins writes them: the lock file ties nobody together.
+            groups += [{owner} for owner in owners[step.number]]
+            continue
+        needs = (owners[need] for need in step.needs if len(owners[need]) == 1)
+        groups.append(owners[step.number].union(*needs))
+    merged = _merged(groups)
+    every = {ModelName(name) for group in merged for name in group if name != GATEWAY_ADDRESS}
+    return (*(_part(plan, group, every) for group in sorted(merged, key=_order)), *own)
+
+
+def _only(plan: Plan, address: str) -> Plan:
+    changes = tuple(change for change in plan.changes if change.address == address)
+    steps = tuple(step for step in plan.steps if step.address == address)
+    return replace(plan, changes=changes, steps=steps)
+
+
+def _owners(step: Step) -> set[str]:
+    """The models that a step is about, or the gateway."""
+    if isinstance(step.effect, WritePins):
+        return {str(name) for name, _ in step.effect.pins}
+    kind, _, name = step.address.partition(".")
+    return {str(model_of(InstanceName(name)))} if name else {kind}
+
+
+def _merged(groups: list[set[str]]) -> list[set[str]]:
+    found: list[set[str]] = []
+    for group in groups:
+        touched = [one for one in found if one & group]
+        found = [one for one in found if one not in touched]
+        found.append(group.union(*touched))
+    return found
+
+
+def _order(group: set[str]) -> tuple[bool, list[str]]:
+    return GATEWAY_ADDRESS in group, sorted(group)
+
+
+def _part(plan: Plan, group: set[str], every: set[ModelName]) -> Part:
+    models = frozenset(ModelName(name) for name in group if name != GATEWAY_ADDRESS)
+    gateway = GATEWAY_ADDRESS in group
+    part = leave_out(plan, frozenset(every - models), "another part", gateway=not gateway)
+    addresses = {step.address for step in part.steps}
+    changes = tuple(change for change in part.changes if change.address in addresses)
+    return Part(replace(part, changes=changes), models, gateway)
+
+
+def leave_stops_out(plan: Plan, why: str) -> Plan:
+    """The plan without anything that ends or replaces a server: only what is missing is made."""
+    out = {
+        change.address
+        for change in plan.changes
+        if change.type is ResourceType.INSTANCE
+        and change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}
+    }
+    return without(plan, out, why)
+
+
+def without(plan: Plan, out: set[str], why: str) -> Plan:
+    """The plan without these resources, and without what would need a change of theirs first."""
+    addresses = {step.address for step in plan.steps} - out
     outside = _cut_off(plan.steps, addresses)
-    steps = tuple(step for step in plan.steps if step.address in addresses - outside.keys())
-    return replace(
-        plan,
-        changes=tuple(
-            _left(change, "it changed while files were on their way: `apply` once more")
-            if change.address in strange
-            else _needing(change, outside.get(change.address, ""))
-            for change in plan.changes
-        ),
-        steps=steps,
+    changes = (
+        _left(change, why)
+        if change.address in out and change.action is not Action.NO_OP
+        else _needing(change, outside.get(change.address, ""))
+        for change in plan.changes
     )
+    steps = (step for step in plan.steps if step.address in addresses - outside.keys())
+    return replace(plan, changes=tuple(changes), steps=tuple(steps))
 
 
 def only_files(plan: Plan, models: frozenset[ModelName]) -> Plan:
@@ -132,11 +252,11 @@ def _left(change: Change, why: str) -> Change:
     return Change(change.address, change.type, change.name, Action.NO_OP, why, obstacles=(why,))
 
 
-def _concerns(change: Change, models: frozenset[ModelName], *, gateway: bool) -> bool:
+def _concerns(change: Change, models: frozenset[ModelName], *, gateway: bool, reload: bool) -> bool:
     if change.type is ResourceType.GATEWAY:
-        return gateway and change.action is Action.CREATE
-    if change.type is ResourceType.LOCK:
-        return True
+        return gateway and (reload or change.action is Action.CREATE)
+    if change.type in {ResourceType.LOCK, ResourceType.RENDER}:
+        return change.type is ResourceType.LOCK
     return model_of(InstanceName(change.name)) in models
 
 

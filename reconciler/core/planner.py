@@ -18,16 +18,20 @@ from reconciler.core.cases import Case, make_cases
 from reconciler.core.catalogue import catalogue_warnings
 from reconciler.core.decide import Decision
 from reconciler.core.desired import DesiredState, Model
+from reconciler.core.downtime import replacement_s
 from reconciler.core.draft import Draft
 from reconciler.core.engine import owned_argv, user_argv
 from reconciler.core.keys import scope_warnings
+from reconciler.core.launch import LastGood, Launch
 from reconciler.core.observed import FileStatus, ObservedFiles, ObservedServer, ObservedState
 from reconciler.core.obstacles import (
     Marks,
     Obstacles,
     Scene,
     cut_off,
+    engine_warnings,
     find_obstacles,
+    held,
     port_obstacle,
     staying_ports,
 )
@@ -36,16 +40,17 @@ from reconciler.core.plan import (
     AwaitReady,
     Change,
     Impact,
-    Launch,
     Plan,
     ResourceType,
     StartServer,
     StopServer,
 )
+from reconciler.core.plan_back import last_good, noted, plan_back
 from reconciler.core.plan_files import plan_files
 from reconciler.core.plan_gateway import open_to_all, plan_gateway, wanted_gateway
 from reconciler.core.plan_lock import plan_lock
 from reconciler.core.plan_removals import plan_removals
+from reconciler.core.plan_renders import plan_renders
 from reconciler.core.resolve import Instance, tcp_port
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName, Phase
@@ -86,6 +91,7 @@ def make_plan(
     gateway_stop = plan_gateway(draft, gateway, observed)
     for case in cases:
         draft.changes.append(_plan_run(draft, case, site, observed, blocked, gateway_stop))
+    plan_renders(draft, desired, site, observed, scene.marks)
     changes = tuple(sorted(draft.changes, key=lambda change: (change.type, change.address)))
     warnings = (
         *lost_roots(observed),
@@ -93,6 +99,7 @@ def make_plan(
         *_scope_warnings(desired, observed),
         *catalogue_warnings(desired, observed, scene.marks),
         *_memory_warnings(cases, blocked, observed),
+        *engine_warnings(cases, scene),
     )
     return Plan(site.desired, changes, tuple(draft.steps), warnings)
 
@@ -159,7 +166,7 @@ def _plan_stops(draft: Draft, case: Case, desired: DesiredState, blocked: Obstac
             server=server.ref,
             slot=server.slot,
             address=server.address,
-            drain_s=0.0 if server.phase is Phase.STOPPING else drain_s,
+            drain_s=0.0 if case.is_wedged or server.phase is Phase.STOPPING else drain_s,
             grace_s=grace_s,
             unroute=port is None,
         )
@@ -184,7 +191,11 @@ def _plan_run(
     wanted, keep = case.wanted, case.keep
     if case.name in blocked:
         reason = "keeps running" if keep else "not running"
-        change = replace(change, obstacles=blocked[case.name], reason=reason)
+        waits = held(wanted, observed) if wanted else None
+        until = waits.until if waits else None
+        change = replace(change, obstacles=blocked[case.name], reason=reason, waits_until=until)
+        startup_s = _startup(wanted, files)
+        change = plan_back(draft, case, wanted, observed, change, startup_s) if wanted else change
     elif wanted is None:
         action = Action.DELETE if keep else Action.NO_OP
         return replace(change, action=action, reason=case.rest_reason)
@@ -193,25 +204,26 @@ def _plan_run(
     else:
         stranger = port_obstacle(wanted, observed)
         reason = "serves, but not on its port" if stranger else change.reason
-        drift = _file_drift(keep, files, wanted.model)
+        drift = _file_drift(keep, files, wanted.model) or _engine_drift(keep, observed)
         obstacles = (stranger,) if stranger else ()
         change = replace(change, drift=drift, obstacles=obstacles, reason=reason)
         if case.decision is Decision.AWAIT:
-            change = _plan_wait(draft, case, wanted, keep, files, change)
+            back = noted(case.name, wanted.spec.hash, keep.address, observed)
+            change = _plan_wait(draft, case, keep, back, _startup(wanted, files), change)
     return _with_extras(case, change)
 
 
 def _plan_wait(
     draft: Draft,
     case: Case,
-    wanted: Instance,
     keep: ObservedServer,
-    files: ObservedFiles,
+    back: LastGood | None,
+    budget_s: float,
     change: Change,
 ) -> Change:
     serving = any(extra.phase is Phase.READY for extra in case.extras)
-    budget = _startup(wanted.model, files)
-    effect = AwaitReady(case.name, keep.ref, keep.address, budget, end_if_late=serving)
+    late, fallback = serving or back is not None, None if serving else back
+    effect = AwaitReady(case.name, keep.ref, keep.address, budget_s, late, fallback)
     reason = "still loading" if keep.phase is Phase.STARTING else "does not answer /health"
     reason = "not routed" if keep.phase is Phase.READY else reason
     number = draft.step(change.address, effect, reason, set())
@@ -260,13 +272,19 @@ def _plan_start(
     slot = "b" if case.surges and keep and keep.slot == "a" else "a"
     launch = _launch(wanted, site, observed, slot)
     address = f"instance.{case.name}"
-    fallback = _last_good(case, launch)
+    fallback = last_good(case, launch, observed)
     late = case.surges or fallback is not None
-    effect = StartServer(launch, _startup(wanted.model, files), late, fallback)
+    effect = StartServer(launch, _startup(wanted, files), late, fallback)
     number = draft.step(address, effect, reason, needs)
     if case.surges and keep:
         draft.also_needs(draft.stops[keep.ref], {number})
-    impact = Impact(memory_bytes=files.size or None)
+    elif keep and fallback:
+        draft.keeps(draft.stops[keep.ref], LastGood(fallback, launch.spec_hash))
+    down = {
+        Action.REPLACE: replacement_s(case.name, files.size, observed.journal.starts),
+        Action.SURGE: 0.0,
+    }
+    impact = Impact(downtime_s=down.get(action), memory_bytes=files.size or None)
     return Change(address, ResourceType.INSTANCE, case.name, action, reason, details, impact=impact)
 
 
@@ -288,7 +306,7 @@ def _launch(wanted: Instance, site: Site, observed: ObservedState, slot: str) ->
         env=wanted.spec.env,
         spec_hash=wanted.spec.hash,
         command=engine.command,
-        argv=(*argv, *user_argv(wanted.spec.flags, engine.flags)),
+        argv=(*argv, *user_argv(wanted.spec.flags, engine.flags, engine.pairs)),
         slot=slot,
         address=address,
         public_port=wanted.model.port,
@@ -297,29 +315,9 @@ def _launch(wanted: Instance, site: Site, observed: ObservedState, slot: str) ->
     )
 
 
-def _last_good(case: Case, launch: Launch) -> Launch | None:
-    """What is to serve again if its replacement fails: the old one, where it served and can."""
-    keep = case.keep
-    if keep is None or case.surges or keep.phase is not Phase.READY:
-        return None
-    ports = {tcp_port(keep.address), tcp_port(launch.address)}
-    if keep.spec == launch.spec_hash or len(ports) > 1:
-        return None
-    return replace(
-        launch,
-        env=keep.env,
-        spec_hash=keep.spec,
-        command=keep.command,
-        argv=keep.argv,
-        slot=keep.slot,
-        address=keep.address,
-        files=keep.files,
-    )
-
-
-def _startup(model: Model, files: ObservedFiles) -> float:
-    if model.probe.startup is not None:
-        return model.probe.startup
+def _startup(wanted: Instance | None, files: ObservedFiles) -> float:
+    if wanted and wanted.model.probe.startup is not None:
+        return wanted.model.probe.startup
     return max(STARTUP_S, files.size / READ_BYTES_PER_S)
 
 
@@ -336,3 +334,9 @@ def _file_drift(server: ObservedServer, files: ObservedFiles, model: Model) -> s
     ):
         return ""
     return "its weights on disk are not the ones it loaded; `restart` takes the new ones"
+
+
+def _engine_drift(server: ObservedServer, observed: ObservedState) -> str:
+    """Another build may behave differently: that is for people to decide (`engine.on_change`)."""
+    changed = observed.outdated.get(server.ref, "")
+    return f"{changed}; `restart` takes the new one" if changed else ""

@@ -6,21 +6,31 @@ at a line's start), or plain values for JSON. Values are masked before they get 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from reconciler.core.plan import (
     Action,
     ApplyGateway,
+    AwaitReady,
     Change,
     Detail,
+    FetchFiles,
     Guard,
     Plan,
+    RemoveFiles,
+    RemoveRender,
     ResourceType,
+    StartServer,
     Step,
     StepEffect,
+    StopGateway,
     StopServer,
+    VerifyFiles,
+    WritePins,
+    WriteRender,
 )
+from reconciler.core.text import printable
 from reconciler.errors import Diagnostic
 
 SIGNS = {
@@ -42,6 +52,21 @@ JSON_ACTIONS = {
     Action.DELETE: ["delete"],
 }
 """Terraform's set; what we adopt is in its eyes updated in place."""
+
+DONE_WORDS: Mapping[type[StepEffect], str] = {
+    WritePins: "written",
+    FetchFiles: "downloaded",
+    VerifyFiles: "verified",
+    RemoveFiles: "removed",
+    StopServer: "stopped",
+    StartServer: "ready",
+    AwaitReady: "ready",
+    ApplyGateway: "live",
+    StopGateway: "stopped",
+    WriteRender: "written",
+    RemoveRender: "removed",
+}
+"""What a step has done, once it is done."""
 
 FORMAT_VERSION = "1.0"
 _KIB = 1024
@@ -80,7 +105,7 @@ def plan_text(
     shown = [change for change in plan.changes if _is_shown(change)]
     lines = [line for change in shown for line in [*_change_lines(change, plan.steps), ""]]
     if plan.is_noop and not plan.blocked and not guards:
-        lines.append(f"No changes. {nothing or 'The machine matches ' + plan.desired + '.'}")
+        lines.append(f"No changes. {nothing or _nothing(plan)}")
     else:
         lines += [_summary_line(plan), *_after_lines(plan)]
     lines += [line for warning in plan.warnings for line in ("", _warning_line(warning))]
@@ -89,6 +114,12 @@ def plan_text(
         if guard.flag:
             lines.append(f"  If that is what you want: {guard.flag}")
     return "\n".join(lines) + "\n"
+
+
+def _nothing(plan: Plan) -> str:
+    if plan.only:
+        return f"There is nothing to do for {plan.only}."
+    return f"The machine matches {plan.desired}."
 
 
 def _warning_line(warning: Diagnostic) -> str:
@@ -106,9 +137,11 @@ def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
     lines = [f"{sign:>3} {change.address:<32} {_headline(change)}".rstrip()]
     if len(change.obstacles) > 1:
         lines += [f"      - {reason}" for reason in change.obstacles]
-    lines += [f"      {_detail(detail)}" for detail in change.details]
+    lines += [f"      {detail_text(detail)}" for detail in change.details]
     if change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}:
         lines += [f"      {note}" for note in _stop_notes(change, steps)]
+    if change.impact.downtime_s:
+        lines.append(f"      {about(change.impact.downtime_s)} of downtime")
     return lines
 
 
@@ -129,7 +162,8 @@ def _headline(change: Change) -> str:
     return f"{change.reason}; drift: {change.drift}" if change.drift else change.reason
 
 
-def _detail(detail: Detail) -> str:
+def detail_text(detail: Detail) -> str:
+    """One field's difference in a line."""
     before, after = (_short(value) for value in (detail.before, detail.after))
     mark = "  # forces restart" if detail.forces_restart else ""
     if detail.before is None and not detail.forces_restart:
@@ -140,7 +174,7 @@ def _detail(detail: Detail) -> str:
 def _short(value: str | None) -> str:
     if value is None:
         return "(none)"
-    text = value.replace("\n", "\\n")
+    text = printable(value)
     return text if len(text) <= _LONGEST_VALUE else f"…{text[-_LONGEST_VALUE:]}"
 
 
@@ -148,6 +182,11 @@ def _stop_notes(change: Change, steps: Sequence[Step]) -> list[str]:
     """What the first stop among the steps of a resource costs its clients."""
     notes = (_stop_note(step.effect) for step in steps if step.address == change.address)
     return [note for note in notes if note][:1]
+
+
+def about(seconds: float) -> str:
+    """How long something takes, roughly."""
+    return f"about {human_seconds(seconds)}" if seconds >= 1 else "less than a second"
 
 
 def _stop_note(effect: StepEffect) -> str:
@@ -183,7 +222,13 @@ def _after_lines(plan: Plan) -> list[str]:
         "Verify": plan.verify_bytes,
         "Free": plan.freed_bytes,
     }
-    return [f"{verb} {human_bytes(count)}." for verb, count in costs.items() if count] + [
+    said = [f"{verb} {human_bytes(count)}." for verb, count in costs.items() if count]
+    renders = [one for one in plan.changes if one.type is ResourceType.RENDER]
+    removed = sum(one.action is Action.DELETE for one in renders)
+    written = sum(one.action in {Action.CREATE, Action.UPDATE} for one in renders)
+    if written or removed:
+        said.append(f"Renders: {written} to write, {removed} to remove.")
+    return said + [
         f"Gateway: {_GATEWAY_WORDS[change.action]}."
         for change in plan.changes
         if change.type is ResourceType.GATEWAY and change.action in _GATEWAY_WORDS

@@ -65,3 +65,14 @@ def resolve(
         spec = launch_spec(name, model, desired.engine, spec_id, listen)
         found += [Instance(one, name, model, spec, listen) for one in instance_names(name, model)]
     return tuple(sorted(found, key=lambda instance: instance.name))
+
+
+def ports_of(desired: DesiredState) -> Mapping[int, str]:
+    """The ports that the desired state listens on, with the host."""
+    host = desired.gateway.host if desired.gateway else LOOPBACK
+    ports = {
+        model.port: host
+        for name, model in desired.models.items()
+        if model.port is not None and instance_names(ModelName(name), model)
+    }
+    return {**ports, desired.gateway.port: host} if desired.gateway else ports

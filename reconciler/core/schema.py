@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from types import ModuleType
 from typing import Any
 
 from reconciler.core import desired
@@ -25,9 +26,10 @@ def desired_schema() -> Schema:
     raw = DesiredState.model_json_schema()
     kinds: dict[str, Schema] = raw["$defs"]
     documented = {**kinds, "DesiredState": raw}
-    for name, fields in _field_docs().items():
+    for name, fields in field_docs(desired).items():
         for field, text in fields.items():
-            place = documented[name]["properties"][field]
+            alias = getattr(desired, name).model_fields[field].alias
+            place = documented[name]["properties"][alias or field]
             place["description"] = f"{text} {_COSTS.get(place['effect'], '')}".strip()
     # What a model does not say, `defaults` may.
     kinds["Model"].pop("required")
@@ -48,8 +50,8 @@ def desired_schema() -> Schema:
         "type": "object",
         "additionalProperties": False,
         "required": ["version", "models"],
-        "properties": _clean(properties),
-        "$defs": _clean(kinds),
+        "properties": without_noise(properties),
+        "$defs": without_noise(kinds),
     }
 
 
@@ -57,13 +59,13 @@ def _described(place: Schema) -> Schema:
     return {"description": place["description"]} if "description" in place else {}
 
 
-def _clean(value: object) -> object:
+def without_noise(value: object) -> object:
     """Without pydantic's titles, our own marks, and defaults that only a program understands."""
     if isinstance(value, list):
-        return [_clean(one) for one in value]
+        return [without_noise(one) for one in value]
     if not isinstance(value, dict):
         return value
-    return {key: _clean(one) for key, one in value.items() if not _is_noise(key, one)}
+    return {key: without_noise(one) for key, one in value.items() if not _is_noise(key, one)}
 
 
 def _is_noise(key: str, value: object) -> bool:
@@ -71,9 +73,9 @@ def _is_noise(key: str, value: object) -> bool:
     return is_mark or (key == "default" and (value is None or isinstance(value, dict | list)))
 
 
-def _field_docs() -> dict[str, dict[str, str]]:
-    """Class -> field -> the docstring below the field."""
-    tree = ast.parse(inspect.getsource(desired))
+def field_docs(module: ModuleType) -> dict[str, dict[str, str]]:
+    """Of the classes of a module: class -> field -> the docstring below the field."""
+    tree = ast.parse(inspect.getsource(module))
     return {
         node.name: _docs_of(node)
         for node in tree.body

@@ -59,6 +59,16 @@ class Site:
         """Where nginx answers for its generation, whatever else it listens on."""
         return f"{self.sockets}/gateway.sock"
 
+    @property
+    def watch_socket(self) -> str:
+        """Where a watch says what it is at."""
+        return f"{self.state}/watch.sock"
+
+    @property
+    def event_log(self) -> str:
+        """What a watch saw happen and did."""
+        return f"{self.root}/logs/events.jsonl"
+
     def socket(self, instance: InstanceName, slot: str) -> str:
         """The socket of the live copy of `instance` that holds `slot`."""
         return f"{self.sockets}/{socket_key(instance)}.{slot}.sock"
@@ -67,9 +77,32 @@ class Site:
         """The stable name that nginx connects to: a symlink to a live copy's socket."""
         return f"{self.sockets}/{socket_key(instance)}.sock"
 
+    @property
+    def render_notes(self) -> str:
+        """What we know of the user's own generated files."""
+        return f"{self.state}/renders.json"
+
+    def render_copy(self, dest: str, kind: str) -> str:
+        """A copy of such a file: the last one that was told of (`good`), or an edit (`edited`)."""
+        return f"{self.state}/renders/{kind}/{dest}"
+
+    @property
+    def render_locks(self) -> str:
+        """Folder of the locks of such files."""
+        return f"{self.state}/renders/locks"
+
+    def render_lock(self, dest: str) -> str:
+        """The lock that a run holds while it makes such a file and tells of it."""
+        return f"{self.render_locks}/{hashlib.sha256(dest.encode()).hexdigest()[:16]}"
+
+    @property
+    def slots(self) -> str:
+        """Folder of the slots' locks."""
+        return f"{self.state}/slots"
+
     def slot_lock(self, instance: InstanceName, slot: str) -> str:
         """The lock that a live copy of `instance` inherits."""
-        return f"{self.state}/slots/{instance}.{slot}"
+        return f"{self.slots}/{instance}.{slot}"
 
     def pid_file(self, instance: InstanceName) -> str:
         """`run/NAME.pid`, for a further replica `run/NAME.1.pid`."""

@@ -29,7 +29,7 @@ class InstanceRow:
     quant: str | None
     alias: list[str]
     restarts: int | None
-    """None: nothing counts restarts while no watch runs."""
+    """Starts by a watch after it had ended; None while no watch runs, as nobody counts."""
     since: float | None
     reason: str
     next: str
@@ -38,12 +38,12 @@ class InstanceRow:
 
 
 _NEXT = {
-    Action.CREATE: "apply starts it",
-    Action.UPDATE: "apply stops its second copy",
-    Action.ADOPT: "apply waits for it",
-    Action.REPLACE: "apply replaces it",
-    Action.SURGE: "apply replaces it",
-    Action.DELETE: "apply stops it",
+    Action.CREATE: "starts it",
+    Action.UPDATE: "stops its second copy",
+    Action.ADOPT: "waits for it",
+    Action.REPLACE: "replaces it",
+    Action.SURGE: "replaces it",
+    Action.DELETE: "stops it",
 }
 
 
@@ -81,10 +81,10 @@ def _row(
         port=model.port if model else None,
         quant=model.quant if model else None,
         alias=list(model.aliases) if model else [],
-        restarts=None,
+        restarts=observed.journal.restarts.get(name, 0) if observed.now else None,
         since=server.since if server else None,
         reason=change.blocked or change.drift or _reason(change),
-        next=_next(change),
+        next=_next(change, watched=observed.now is not None and not observed.journal.is_down),
         memory_bytes=server.memory_bytes if server else None,
         spec=server.spec if server else None,
     )
@@ -99,20 +99,21 @@ def _phase(change: Change, server: ObservedServer | None, observed: ObservedStat
     if server:
         return server.phase
     if change.blocked:
-        return Phase.BLOCKED
+        return Phase.EXITED if change.waits_until else Phase.BLOCKED
     if model_of(name) in observed.journal.suspended:
         return Phase.SUSPENDED
     return Phase.EXITED if observed.last_exit(name) else Phase.ABSENT
 
 
-def _next(change: Change) -> str:
-    if change.blocked.endswith(ONCE_MORE):
+def _next(change: Change, *, watched: bool) -> str:
+    who = "the watch" if watched else "apply"
+    if change.blocked.endswith(ONCE_MORE) or change.waits_until:
         return ""
     if change.blocked:
-        return "apply tries again once that is mended"
+        return f"{who} tries again once that is mended"
     if change.reason.startswith("suspended"):
         return f"`llm-reconcile start {model_of(InstanceName(change.name))}` ends it"
-    return _NEXT.get(change.action, "")
+    return f"{who} {_NEXT[change.action]}" if change.action in _NEXT else ""
 
 
 def status_values(desired: DesiredState, observed: ObservedState, plan: Plan) -> dict[str, object]:

@@ -147,8 +147,9 @@ def _unknown(
 ) -> None:
     for part in loc[:-1]:
         kind = _inner(kind, str(part))
-    near = nearest(key.text, kind.model_fields)
-    hint = "" if near else f"known here: {', '.join(kind.model_fields)}"
+    known = [field.alias or name for name, field in kind.model_fields.items()]
+    near = nearest(key.text, known)
+    hint = "" if near else f"known here: {', '.join(known)}"
     if kind is Model and not near:
         hint += "; llama-server's options belong under `params` or `args`"
     findings.error(key.position, f"unknown key `{shown(key.text)}`{near}", hint)

@@ -42,6 +42,13 @@ class Rollout(StrEnum):
     SURGE = "surge"
 
 
+class OnChange(StrEnum):
+    """What becomes of servers that run when the engine's program is another one."""
+
+    IGNORE = "ignore"
+    REPLACE = "replace"
+
+
 class Phase(StrEnum):
     """Where an instance stands. `blocked` and `suspended` come from the plan."""
 
@@ -68,3 +75,6 @@ GATEWAY_ADDRESS = "gateway"
 
 LOCK_ADDRESS = "lock"
 """The plan address of the lock file."""
+
+RENDER_ADDRESS = "render."
+"""How the plan address of a render begins; its `dest` follows."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 
-from reconciler.core.desired import FlagValue
-from reconciler.core.engine import LABEL_PREFIX, OWNED_FLAGS, flag_name
+from reconciler.core.engine import LABEL_PREFIX, flag_name, owned_advice
+from reconciler.core.fields import FlagValue
 from reconciler.core.findings import Findings
 from reconciler.core.yaml12 import Entry, ListNode, MapNode, Node, ScalarNode, resolve, shown
 
 FLAG_ZONES = ("params", "args")
 WRITTEN = (*FLAG_ZONES, "env")
 
-_FLAG_KEY = re.compile(r"-{0,2}[A-Za-z][A-Za-z0-9_-]*")
+_FLAG_KEY = re.compile(r"-{0,2}[A-Za-z][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FLAG_VARIABLES = ("LLAMA_ARG_NO_ENDPOINT_", "LLAMA_ARG_ENDPOINT_", "LLAMA_ARG_", "LLAMA_")
 """llama-server reads flags from variables too: `LLAMA_ARG_HOST`, `LLAMA_ARG_ENDPOINT_SLOTS`."""
@@ -54,7 +54,7 @@ def _check_flag(
         _no_name(key, "a flag", findings)
         return
     flag = flag_name(key.text)
-    if advice := _owned(flag):
+    if advice := owned_advice(flag):
         findings.error(key.position, f"the flag `{shown(key.text)}` is not yours to set: {advice}")
     zone_before, before = seen.setdefault(flag, (name, entry))
     if before is entry:
@@ -77,10 +77,6 @@ def _name(key: ScalarNode) -> str:
 def _no_name(key: ScalarNode, of_what: str, findings: Findings) -> None:
     hint = "write `name: value`" if "=" in key.text else ""
     findings.error(key.position, f"`{_name(key)}` is not the name of {of_what}", hint)
-
-
-def _owned(flag: str) -> str | None:
-    return OWNED_FLAGS.get(flag) or OWNED_FLAGS.get(flag.removeprefix("no-"))
 
 
 def _flag(entry: Entry, findings: Findings) -> FlagValue | None:
@@ -138,5 +134,5 @@ def _variable(entry: Entry, findings: Findings) -> str:
 def _owned_variable(name: str) -> str | None:
     for prefix in _FLAG_VARIABLES:
         if name.startswith(prefix):
-            return _owned(flag_name(name.removeprefix(prefix).lower()))
+            return owned_advice(flag_name(name.removeprefix(prefix).lower()))
     return None

@@ -6,7 +6,7 @@ Every Protocol has a fake in tests/fakes that passes the same contract tests as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,22 +17,22 @@ from reconciler.core.lockfile import Lock, Pin
 from reconciler.core.observed import (
     GatewaySecrets,
     Journal,
-    LastExit,
-    ObservedDisk,
-    ObservedEngine,
     ObservedFiles,
     ObservedGateway,
-    ObservedGpu,
-    ObservedMemory,
     ObservedServer,
     PortHolder,
     ProcessRef,
 )
-from reconciler.core.plan import ApplyGateway, FetchFiles, Launch, StopGateway, VerifyFiles
+from reconciler.core.observed_engine import ObservedEngine
+from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway, VerifyFiles
+from reconciler.core.resources import ObservedDisk, ObservedGpu, ObservedMemory
 from reconciler.core.transfers import FileProgress
 from reconciler.core.vitals import Answer
-from reconciler.core.words import InstanceName, ModelName
+from reconciler.core.words import ModelName
+from reconciler.drivers.base_generations import Generations
 from reconciler.drivers.base_records import Records
+from reconciler.drivers.base_renders import Renders
+from reconciler.drivers.base_runtime import Runtime
 from reconciler.drivers.base_store import Store
 
 
@@ -77,93 +77,6 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a child ended: `code` as subprocess gives it (negative: the signal), None if unknown."""
-
-    code: int | None
-    log_tail: str
-
-
-class Runtime(Protocol):
-    """The server processes of one root."""
-
-    def list(self) -> tuple[ObservedServer, ...]:
-        """All live processes that carry our labels; their phase is still unknown (STARTING).
-
-        Raises:
-            StateFolderError: one of them lives in another state folder than ours.
-        """
-        ...
-
-    def look(self) -> tuple[tuple[ObservedServer, ...], tuple[str, ...]]:
-        """What `list` finds, and other roots whose folder is gone, though servers of theirs run."""
-        ...
-
-    def unsettled(self) -> bool:
-        """Whether a slot is held by a process that carries no label yet."""
-        ...
-
-    def start(self, launch: Launch) -> ProcessRef:
-        """Start a process that holds the launch's slot.
-
-        Raises:
-            EngineError: the slot is held, or the command cannot be executed.
-        """
-        ...
-
-    def exited(self, server: ProcessRef, instance: InstanceName) -> Exit | None:
-        """How it ended; None while it lives."""
-        ...
-
-    def signal_stop(self, server: ProcessRef, instance: InstanceName, slot: str) -> None:
-        """Send TERM, once, to the process itself, and note on its slot that it was sent."""
-        ...
-
-    def kill(self, server: ProcessRef) -> None:
-        """Send KILL to its process group, if it is still this very process."""
-        ...
-
-    def wait_gone(self, server: ProcessRef, timeout: float, cancel: Cancel) -> bool:
-        """Wait until it is gone; False when it still lives after `timeout` seconds."""
-        ...
-
-    def route(self, instance: InstanceName, address: str) -> None:
-        """Point the instance's stable socket name at `address` (atomic)."""
-        ...
-
-    def unroute(self, instance: InstanceName, address: str) -> bool:
-        """Take the stable name away if it points at `address`; True if it did."""
-        ...
-
-    def forget(self, server: ProcessRef, instance: InstanceName, address: str) -> None:
-        """Remove what a gone server left: its socket, its pid file, processes with its labels.
-
-        Notes on its slot that its end is known.
-        """
-        ...
-
-    def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
-        """Make what lies beside the servers agree with what lives.
-
-        Pid files of live ones as they should be (`ports`: their public ports); no sockets, routes
-        and pid files of dead ones. The caller holds the run lock.
-        """
-        ...
-
-    def log_tail(self, instance: InstanceName, lines: int) -> str:
-        """The last lines of the instance's log."""
-        ...
-
-    def cpu_seconds(self, server: ProcessRef) -> float:
-        """CPU time that it has used so far; 0 when it is gone."""
-        ...
-
-    def deaths(self, live: Iterable[ObservedServer]) -> Mapping[InstanceName, LastExit]:
-        """How the last copy of each instance ended that neither lives nor was stopped by us."""
-        ...
-
-
 class Prober(Protocol):
     """Questions to a server over HTTP."""
 
@@ -205,14 +118,18 @@ class Machine(Protocol):
 
 
 class Gpus(Protocol):
-    """The memory of graphics cards."""
+    """Graphics cards, as far as their drivers tell."""
 
     def cards(self) -> tuple[ObservedGpu, ...]:
         """The cards that an engine could compute on."""
         ...
 
     def memory_by_pid(self) -> Mapping[int, int]:
-        """Bytes on all cards of each process that has some, as far as the drivers tell."""
+        """Bytes on all cards of each process that has some."""
+        ...
+
+    def are_busy(self, pids: Collection[int]) -> bool:
+        """Whether one of these processes keeps a card busy."""
         ...
 
 
@@ -220,10 +137,7 @@ class Files(Protocol):
     """Model files on disk, on the hub, at URLs."""
 
     def inspect(self, model: Model, pin: Pin | None = None, *, deep: bool) -> ObservedFiles:
-        """How the files of a model stand, and what its pin is or should be.
-
-        `deep` also reads GGUF headers, to find truncation.
-        """
+        """How its files stand, and what its pin is or should be; `deep` reads their headers."""
         ...
 
     def latest(self, model: Model, pin: Pin | None) -> ObservedFiles:
@@ -277,6 +191,14 @@ class LockFile(Protocol):
         """
         ...
 
+    def text(self) -> str | None:
+        """All that it says, as it is written; None where there is no such file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
+
     def write(self, pins: Mapping[ModelName, Pin | None]) -> None:
         """Put these pins in, or (None) take them out; the others stay as they are.
 
@@ -317,6 +239,10 @@ class GatewayDriver(Protocol):
         """
         ...
 
+    def turn_logs(self) -> None:
+        """Set its full logs aside, and let it open new ones."""
+        ...
+
 
 class Secrets(Protocol):
     """The files of keys and certificates that the desired state names."""
@@ -350,6 +276,12 @@ class Engines(Protocol):
         """The engine that new servers would start with."""
         ...
 
+    def outdated(
+        self, engine: ObservedEngine, servers: Iterable[ObservedServer]
+    ) -> Mapping[ProcessRef, str]:
+        """Servers that run on another program than this engine's is now -> how they differ."""
+        ...
+
 
 class State(Protocol):
     """The state folder: the journal and the locks."""
@@ -364,6 +296,10 @@ class State(Protocol):
 
     def write(self, journal: Journal) -> None:
         """Replace the journal, atomically, if it differs."""
+        ...
+
+    def update(self, change: Callable[[Journal], Journal]) -> Journal:
+        """Read, change, write: as a whole among threads (the run lock is what processes have)."""
         ...
 
     def run_holder(self) -> str:
@@ -394,7 +330,9 @@ class Drivers:
     engines: Engines
     state: State
     records: Records
+    generations: Generations
     clock: Clock
     machine: Machine
     gpus: Gpus
+    renders: Renders
     templates: Mapping[str, str]

@@ -7,12 +7,15 @@ In: what the user typed. Out: source texts and paths. A file that cannot be read
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from reconciler.core.parse import SourceText
+from reconciler.core.plan_file import is_plan
+from reconciler.core.snapshot import is_snapshot
 from reconciler.errors import (
     Diagnostic,
     InvalidDesiredError,
@@ -40,20 +43,37 @@ def read_sources(path: Path, root: Path) -> tuple[SourceText, ...]:
     sources = []
     for file in files:
         try:
-            sources.append(SourceText(shown(file, root), file.read_bytes()))
+            content = file.read_bytes()
         except FileNotFoundError as error:
             raise _unreadable(file, root, "there is no such file", _nearest(file, root)) from error
         except OSError as error:
             raise _unreadable(file, root, f"it cannot be read: {error.strerror}") from error
+        if is_plan(content):
+            hint = "`llm-reconcile show` shows it, `apply` carries it out"
+            raise _unreadable(file, root, "this is a saved plan, and no desired file", hint)
+        if is_snapshot(content):
+            hint = "`llm-reconcile plan DESIRED --observed FILE` plans against it"
+            raise _unreadable(file, root, "this is a snapshot, and no desired file", hint)
+        sources.append(SourceText(shown(file, root), content))
     return tuple(sources)
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.glob("*.yaml") if not _is_lock(one))
+    return sorted(one for one in folder.glob("*.yaml") if not is_lock(one))
 
 
-def _is_lock(path: Path) -> bool:
+def is_lock(path: Path) -> bool:
+    """Whether a file of this name is a lock file."""
     return path.name == LOCK_NAME or path.name.endswith(f".{LOCK_NAME}")
+
+
+def lock_digest(desired: Path) -> str | None:
+    """The sha256 of a desired file's lock file; None without one."""
+    try:
+        content = lock_path(desired).read_bytes()
+    except FileNotFoundError:
+        return None
+    return hashlib.sha256(content).hexdigest()
 
 
 def lock_path(desired: Path) -> Path:
@@ -62,6 +82,17 @@ def lock_path(desired: Path) -> Path:
         return desired / LOCK_NAME
     stem = desired.stem if desired.suffix in {".yaml", ".yml"} else desired.name
     return desired.with_name(f"{stem}.{LOCK_NAME}")
+
+
+def in_git(desired: Path, sources: Sequence[SourceText]) -> tuple[Path, dict[str, bytes]]:
+    """The folder of the desired file, or of a directory's, and what its files hold by their names.
+
+    Through a link: git knows the file that it leads to.
+    """
+    place = desired.resolve()
+    if place.is_dir():
+        return place, {Path(one.name).name: one.content for one in sources}
+    return place.parent, {place.name: sources[0].content}
 
 
 def _nearest(path: Path, root: Path) -> str:

@@ -20,15 +20,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.core.observed import ProcessRef
+from reconciler.drivers.allocation import KEEP_SIZE, fallocate
 
 _WHOLE_GROUP = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP (linux/pidfd.h, Linux 6.9): its group, whoever has its number now."""
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
-"""What `_beside` calls a file; the number is its writer's."""
-
-_KEEP_SIZE = 1
-"""FALLOC_FL_KEEP_SIZE (linux/falloc.h): a file's size stays that of what was written."""
+"""What `beside` calls a file; the number is its writer's."""
 
 
 def _nothing(_what: str) -> None:
@@ -40,7 +38,8 @@ hook: Callable[[str], None] = _nothing
 
 
 @contextlib.contextmanager
-def _effect(verb: str, what: str | Path | int) -> Iterator[None]:
+def effect(verb: str, what: str | Path | int) -> Iterator[None]:
+    """What lasts while it is open is one effect: `hook` hears of its beginning and its end."""
     with named(what):
         hook(f"before {verb} {what}")
         yield
@@ -61,17 +60,17 @@ def named(what: str | Path | int) -> Iterator[None]:
 def make_folder(path: str | Path, mode: int = 0o700) -> None:
     """Make a folder and its parents, if it is not there."""
     if not Path(path).is_dir():
-        with _effect("mkdir", path):
+        with effect("mkdir", path):
             Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
 
 
-def write_atomic(path: str | Path, text: str, mode: int = 0o600) -> None:
+def write_atomic(path: str | Path, text: str | bytes, mode: int = 0o600) -> None:
     """Replace a file's content whole or not at all, durably: temp file, fsync, rename, fsync."""
     target = Path(path)
-    with _effect("write", target), _beside(target) as temporary:
+    with effect("write", target), beside(target) as temporary:
         _write_durably(temporary, text, mode)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 def show(path: str | Path, text: str | None) -> None:
@@ -82,7 +81,7 @@ def show(path: str | Path, text: str | None) -> None:
     if text is None:
         Path(path).unlink(missing_ok=True)
         return
-    with _beside(Path(path)) as temporary:
+    with beside(Path(path)) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -92,7 +91,7 @@ def show(path: str | Path, text: str | None) -> None:
 def write_folder(path: str | Path, files: Mapping[str, str]) -> None:
     """Make a folder that is not there yet, whole or not at all, durably; names may have folders."""
     target = Path(path)
-    with _effect("write", target), _beside(target) as temporary:
+    with effect("write", target), beside(target) as temporary:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(mode=0o700)
         try:
@@ -101,23 +100,25 @@ def write_folder(path: str | Path, files: Mapping[str, str]) -> None:
                 file.parent.mkdir(mode=0o700, exist_ok=True)
                 _write_durably(file, text, 0o600)
             for folder in {(temporary / name).parent for name in files} | {temporary}:
-                _sync_folder(folder)
+                sync_folder(folder)
             temporary.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def overwrite(path: str | Path, text: str) -> None:
-    """Replace what a lock file says, in place: a rename would leave the lock on the old inode."""
-    with _effect("note", path), Path(path).open("w", encoding="utf-8") as file:
+    """Replace what a lock file says, in place; others may add a line at any moment."""
+    # A rename would leave the lock on the old inode.
+    with effect("note", path), Path(path).open("a", encoding="utf-8") as file:
+        file.truncate(0)
         file.write(text)
 
 
 def swap_link(path: str | Path, target: str) -> None:
     """Point a symlink at `target` by rename: at every moment it is the old or the new one."""
     link = Path(path)
-    with _effect("link", link), _beside(link) as temporary:
+    with effect("link", link), beside(link) as temporary:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         temporary.replace(link)
@@ -126,7 +127,7 @@ def swap_link(path: str | Path, target: str) -> None:
 def unlink(path: str | Path) -> None:
     """Remove a file, link or socket, if it is there."""
     if os.path.lexists(path):
-        with _effect("unlink", path):
+        with effect("unlink", path):
             Path(path).unlink(missing_ok=True)
 
 
@@ -134,21 +135,21 @@ def remove_if_empty(path: str | Path) -> bool:
     """Remove a folder in which nothing lies; whether it was one."""
     if any(Path(path).iterdir()):
         return False
-    with _effect("rmdir", path):
+    with effect("rmdir", path):
         Path(path).rmdir()
     return True
 
 
 def make_executable(path: str | Path) -> None:
     """Mark a file as executable for whoever may read it (a wheel may have lost the mark)."""
-    with _effect("chmod", path):
+    with effect("chmod", path):
         mode = Path(path).stat().st_mode
         Path(path).chmod(mode | (mode & 0o444) >> 2)
 
 
 def rename(path: str | Path, target: str | Path) -> None:
     """Rename within one file system."""
-    with _effect("rename", path):
+    with effect("rename", path):
         Path(path).replace(target)
 
 
@@ -161,7 +162,7 @@ def open_partial(path: str | Path) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC
     if Path(path).exists():
         return os.open(path, flags)
-    with _effect("create", path):
+    with effect("create", path):
         return os.open(path, flags | os.O_CREAT, 0o666)
 
 
@@ -171,21 +172,17 @@ def preallocate(descriptor: int, path: str | Path, size: int) -> None:
     It is fallocate(2) itself: what the C library does where a file system cannot is to write the
     whole file once. There, nothing is done.
     """
-    import ctypes  # noqa: PLC0415 - 2 ms that only a download need pay
-
     if os.fstat(descriptor).st_blocks * 512 >= size:
         return
-    with _effect("allocate", path):
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-        while libc.fallocate(descriptor, _KEEP_SIZE, 0, size) != 0:
-            code = ctypes.get_errno()
-            if code in {errno.EOPNOTSUPP, errno.ENOSYS}:
+    with effect("allocate", path):
+        try:
+            fallocate(descriptor, KEEP_SIZE, 0, size)
+        except OSError as error:
+            if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return
-            if code != errno.EINTR:
-                # What it got before it failed is given back: others need it.
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size)
-                raise OSError(code, os.strerror(code), str(path))
+            # What it got before it failed is given back: others need it.
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size)
+            raise
 
 
 def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
@@ -194,6 +191,13 @@ def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
     while left:
         written = os.pwrite(descriptor, left, offset)
         left, offset = left[written:], offset + written
+
+
+@contextlib.contextmanager
+def by_program(what: str) -> Iterator[None]:
+    """While it lasts, another program changes something for us: git."""
+    with effect("run", what):
+        yield
 
 
 def append(descriptor: int, text: str) -> None:
@@ -205,7 +209,7 @@ def append(descriptor: int, text: str) -> None:
 
 def append_line(path: str | Path, line: str) -> None:
     """Add a line to a file of lines, made if it is not there: all of it or nothing."""
-    with _effect("append", path):
+    with effect("append", path):
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
@@ -227,15 +231,15 @@ def open_journal(path: str | Path) -> int:
 
 def publish(descriptor: int, path: str | Path, target: str | Path) -> None:
     """Give a file that is whole its name, durably."""
-    with _effect("publish", target):
+    with effect("publish", target):
         os.fsync(descriptor)
         Path(path).replace(target)
-        _sync_folder(Path(target).parent)
+        sync_folder(Path(target).parent)
 
 
 def remove_tree(path: str | Path) -> None:
     """Remove a folder of ours with all it holds."""
-    with _effect("rmtree", path):
+    with effect("rmtree", path):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -243,7 +247,7 @@ def remove_tree(path: str | Path) -> None:
 def scratch_folder() -> Iterator[Path]:
     """A folder among the temporary ones, for trying something; it is gone afterwards."""
     with (
-        _effect("scratch", tempfile.gettempdir()),
+        effect("scratch", tempfile.gettempdir()),
         tempfile.TemporaryDirectory(prefix="llm-reconcile-") as name,
     ):
         yield Path(name)
@@ -253,7 +257,7 @@ def scratch_folder() -> Iterator[Path]:
 def scratch_file(folder: str | Path) -> Iterator[int]:
     """A file without a name in this very folder, open for writing; nothing of it stays."""
     with (
-        _effect("scratch", folder),
+        effect("scratch", folder),
         tempfile.TemporaryFile(dir=folder, prefix=".llm-reconcile-") as file,
     ):
         yield file.fileno()
@@ -261,7 +265,7 @@ def scratch_file(folder: str | Path) -> Iterator[int]:
 
 def copy_program(path: str | Path, target: Path) -> Path:
     """Copy a program to where it may be marked as one."""
-    with _effect("copy", target):
+    with effect("copy", target):
         shutil.copy(path, target)
         target.chmod(0o700)
     return target
@@ -280,22 +284,28 @@ def sweep(folder: str | Path, pattern: str = "**/.*.tmp") -> None:
 
 
 def spawn(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, log: str, keep: tuple[int, ...]
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    log: str,
+    keep: tuple[int, ...] = (),
+    streams: tuple[int, int] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process in its own session, with exactly this environment and a private umask.
 
-    It logs to a file opened for appending: a pipe of ours would break it when we die. `keep` are
-    the lock descriptors that it inherits.
+    It logs to a file opened to append: a pipe of ours would break when we die. `keep`: the locks
+    that it inherits; `streams`: its standard input and output, if not the log.
     """
-    with _effect("spawn", argv[0]):
+    with effect("spawn", argv[0]):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             return subprocess.Popen(
                 argv,
                 env=dict(env),
                 cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=descriptor,
+                stdin=streams[0] if streams else subprocess.DEVNULL,
+                stdout=streams[1] if streams else descriptor,
                 stderr=descriptor,
                 pass_fds=keep,
                 start_new_session=True,
@@ -311,10 +321,7 @@ def send(process: ProcessRef, number: signal.Signals, still: Callable[[ProcessRe
 
 
 def kill_group(process: ProcessRef, still: Callable[[ProcessRef], bool]) -> bool:
-    """KILL the process group that this very process leads (our servers lead their own session).
-
-    One that leads none, because the wrapper that started it died, is killed alone.
-    """
+    """KILL the process group that this very process leads; one that leads none is killed alone."""
     try:
         leads = os.getpgid(process.pid) == process.pid
     except ProcessLookupError:
@@ -343,7 +350,7 @@ def _reach(
     try:
         if not still(process):
             return False
-        with _effect(verb, process.pid):
+        with effect(verb, process.pid):
             act(descriptor)
     except ProcessLookupError:
         return False
@@ -363,7 +370,7 @@ def _kill_group_of(descriptor: int, pid: int) -> None:
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def beside(target: Path) -> Iterator[Path]:
     """A name for new content next to the old one, this thread's own; gone afterwards."""
     temporary = target.with_name(f".{target.name}.{threading.get_native_id()}.tmp")
     try:
@@ -376,15 +383,16 @@ def _beside(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _write_durably(path: Path, text: str, mode: int) -> None:
+def _write_durably(path: Path, text: str | bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode() if isinstance(text, str) else text)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Let what was renamed in it outlive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

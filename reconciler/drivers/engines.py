@@ -9,6 +9,7 @@ It must never start a server, and never fail: a missing engine blocks models, no
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import importlib.util
 import json
@@ -17,18 +18,22 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler import embedded_flags, embedded_server
 from reconciler.core.desired import DEFAULT_COMMAND
 from reconciler.core.engine import PASSED_ENVIRONMENT
-from reconciler.core.engine_help import parse_help
+from reconciler.core.engine_help import engine_of
 from reconciler.core.facts import EngineNature
-from reconciler.core.observed import ObservedEngine
+from reconciler.core.observed import ObservedServer, ProcessRef
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.os_errors import explain_os
 from reconciler.core.words import EngineKind
 from reconciler.drivers import effects
+from reconciler.drivers.engine_configs import ETC, config_in
+from reconciler.drivers.hub_cache import identity_of
 from reconciler.drivers.programs import Answer, ask
 
 HELP_TIMEOUT_S = 20.0
@@ -40,6 +45,7 @@ _INSTALL = (
     f"pip install 'llm-reconcile[embedded]' (package {embedded_server.PACKAGE}), "
     "or put llama-server on PATH, or name it in `engine.command`"
 )
+_ELF = b"\x7fELF"
 _VERSION = re.compile(r"^version: (.+)$", re.MULTILINE)
 # `  CUDA0: NVIDIA H100 (81559 MiB, 80000 MiB free)`; one without memory (BLAS) is no card.
 _DEVICE = re.compile(r"^  (\S+: .+) \([1-9]\d* MiB, \d+ MiB free\)$", re.MULTILINE)
@@ -52,9 +58,11 @@ class EngineFinder:
     Relative commands with a slash start at `root`; help texts are kept under `cache_folder`.
     """
 
-    def __init__(self, cache_folder: str | Path, root: str | Path) -> None:
+    def __init__(self, cache_folder: str | Path, root: str | Path, etc: Path = ETC) -> None:
+        self._etc = etc
         self._cache = Path(cache_folder) / "engine-help"
         self._root = Path(root)
+        self._equal: dict[tuple[str, str], bool] = {}
 
     def find(self, kind: str, command: str) -> ObservedEngine:
         """The engine that new servers would start with."""
@@ -88,7 +96,7 @@ class EngineFinder:
     def _embedded() -> ObservedEngine | None:
         if importlib.util.find_spec(embedded_server.PACKAGE) is None:
             return None
-        return _engine(EngineKind.EMBEDDED, EMBEDDED_COMMAND, embedded_flags.help_text())
+        return engine_of(EngineKind.EMBEDDED, EMBEDDED_COMMAND, embedded_flags.help_text())
 
     def _llama_server(self, path: Path) -> ObservedEngine:
         try:
@@ -100,16 +108,17 @@ class EngineFinder:
             reason, hint = explain_os(error)
             reason = reason.removeprefix(f"{path}: ")
             return _none(f"{path} cannot be used: {reason}; {hint}, or `engine.kind: embedded`")
-        engine = _engine(EngineKind.LLAMA_SERVER, (str(path),), text)
+        engine = engine_of(EngineKind.LLAMA_SERVER, (str(path),), text)
         if not engine.flags.keys() >= _EXPECTED_FLAGS:
             return _none(f"{path} is not a llama-server: its --help names no --model or --host")
-        return engine
+        config = config_in(self._etc, reaches_ours=True)
+        return replace(engine, ambient=config.settings if config else ())
 
     def _help(self, path: Path) -> str:
         """The binary's help text, from the cache if this very file was asked before."""
         with path.open("rb") as file:
             about = os.fstat(file.fileno())
-            is_program = file.read(4) == b"\x7fELF"
+            is_program = file.read(len(_ELF)) == _ELF
         if not is_program:
             # A script may start anything: its own file says nothing about what that takes.
             return self._run_help(path)
@@ -140,6 +149,49 @@ class EngineFinder:
         environment["XDG_CONFIG_HOME"] = str(self._cache / "no-config")
         return ask([*command, question], timeout=HELP_TIMEOUT_S, environment=environment)
 
+    def outdated(
+        self, engine: ObservedEngine, servers: Iterable[ObservedServer]
+    ) -> Mapping[ProcessRef, str]:
+        """Servers that run on another program than this engine's is now -> how they differ.
+
+        Of scripts and of the embedded engine nothing is known: what runs is their interpreter.
+        """
+        if engine.kind is not EngineKind.LLAMA_SERVER:
+            return {}
+        found: dict[ProcessRef, str] = {}
+        for server in servers:
+            with contextlib.suppress(OSError):
+                if server.command == engine.command and (said := self._difference(server)):
+                    found[server.ref] = said
+        return found
+
+    def _difference(self, server: ObservedServer) -> str:
+        """How the program that it runs differs from the file that would be executed now."""
+        # The kernel keeps the file of a running program, whoever has its name by now.
+        runs, program = Path(f"/proc/{server.ref.pid}/exe"), Path(server.command[0])
+        before, after = runs.stat(), program.stat()
+        if os.path.samestat(before, after):
+            return ""
+        # A link's own time is when it was made to lead there.
+        if server.since > max(after.st_ctime, program.lstat().st_ctime):
+            # It was started by this very file: what runs is what that has executed.
+            return ""
+        with program.open("rb") as file:
+            if file.read(len(_ELF)) != _ELF:
+                return ""
+        # Two builds are hardly ever of one size; a package that is installed again is no change.
+        if before.st_size == after.st_size and self._are_equal(runs, program):
+            return ""
+        days = (_day(before), _day(after))
+        return "engine changed: it runs the build of {}, now there is one of {}".format(*days)
+
+    def _are_equal(self, runs: Path, program: Path) -> bool:
+        """Whether two files hold the same; each pair is read once, a watch asks for months."""
+        pair = (identity_of(runs), identity_of(program))
+        if pair not in self._equal:
+            self._equal[pair] = _digest(runs) == _digest(program)
+        return self._equal[pair]
+
     def nature(self, engine: ObservedEngine) -> EngineNature:
         """Its version, and the devices that it can compute on; no server is started."""
         version, devices = "", None
@@ -154,15 +206,20 @@ class EngineFinder:
         return EngineNature(version, devices)
 
 
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _day(file: os.stat_result) -> str:
+    when = datetime.datetime.fromtimestamp(file.st_mtime, datetime.UTC)
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
 def _how_it_ended(code: int) -> str:
     if code < 0:
         return f"its --help died of {signal.Signals(-code).name}"
     return f"its --help ended with exit code {code}"
-
-
-def _engine(kind: EngineKind, command: tuple[str, ...], text: str) -> ObservedEngine:
-    said = parse_help(text)
-    return ObservedEngine(kind, command, said.flags, said.removed, said.usage)
 
 
 def _none(reason: str) -> ObservedEngine:

@@ -17,9 +17,10 @@ from pathlib import Path
 from reconciler.core.desired import Model, Source
 from reconciler.core.gguf import GgufError, least_size
 from reconciler.core.lockfile import Pin
-from reconciler.core.observed import FileStatus, ObservedDisk, ObservedFile, ObservedFiles
+from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, VerifyFiles
 from reconciler.core.present import human_bytes
+from reconciler.core.resources import ObservedDisk
 from reconciler.drivers.base import Cancel, Told
 from reconciler.drivers.fetch.partial import came
 from reconciler.drivers.hub import Hub

@@ -1,7 +1,7 @@
-"""Graphics cards and their memory, in all and by process, as far as their drivers tell.
+"""Graphics cards, their memory and their work by process, as far as their drivers tell.
 
-In: nothing but the machine. Out: cards; pid -> bytes. NVIDIA's driver tells it through
-`nvidia-smi`, the kernel's own drivers (amdgpu, i915, xe, nouveau) in /sys and /proc/PID/fdinfo.
+In: nothing but the machine. Out: cards; pid -> bytes; whether a process computes. It is told by
+`nvidia-smi`, and by the kernel's own drivers (amdgpu, i915, xe, nouveau) in /sys and fdinfo.
 It must never fail: a machine without a card, or with a broken driver, has nothing to tell.
 """
 
@@ -11,17 +11,23 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from time import monotonic, sleep
 
-from reconciler.core.observed import ObservedGpu
+from reconciler.core.resources import ObservedGpu
 from reconciler.drivers import proc
 from reconciler.drivers.programs import ask
 
 QUESTION_S = 10.0
 """nvidia-smi takes 50 ms, or some seconds where no driver is kept loaded."""
+SAMPLE_S = 0.5
+LEAST_SHARE = 0.05
+"""Of the time between two looks, on any engine of a card: so much proves work."""
 _BY_PROCESS = "--query-compute-apps=pid,used_gpu_memory"
 _BY_CARD = "--query-gpu=name,memory.total"
+_PLAIN = "--format=csv,noheader,nounits"
+_BY_WORK = ("pmon", "--count", "1", "--select", "u")
 _NVIDIA, _AMD, _INTEL = "0x10de", "0x1002", "0x8086"
 """PCI vendors of cards that llama.cpp computes on; a server's or a virtual screen is none."""
 _FIELD = re.compile(r"^(drm-[\w-]+):\s*(\S+)(?: (KiB|MiB))?", re.MULTILINE)
@@ -29,6 +35,8 @@ _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
 _KINDS = ("resident", "memory", "total")
 """What a card's own memory is told as, best first (the kernel's drm-usage-stats: `memory` is the
 old name of `resident`; some drivers tell only what was allocated)."""
+_ENGINE = re.compile(r"^drm-engine-[\w-]+:\s*(\d+) ns", re.MULTILINE)
+"""How long a client has kept one engine of a card busy (drm-usage-stats)."""
 _REGION = re.compile(r"drm-(\w+)-(?:vram|local)\d*")
 """A card's own memory: `vram` (amdgpu), `vram0` (xe), `local0` (i915)."""
 
@@ -64,7 +72,7 @@ class GpuMemory:
         # /dev/dxg: Windows' driver, seen from a Linux inside it.
         if not any((self._devices / name).exists() for name in ("nvidiactl", "dxg")):
             return
-        lines = [line.rpartition(",") for line in _ask_nvidia(_BY_CARD) if "," in line]
+        lines = [line.rpartition(",") for line in _ask_nvidia(_BY_CARD, _PLAIN) if "," in line]
         for name, _, mebibytes in lines:
             count = mebibytes.strip()
             yield ObservedGpu(name.strip(), int(count) * 2**20 if count.isdigit() else None)
@@ -92,11 +100,30 @@ class GpuMemory:
             _add(found, self._from_kernel())
         return found
 
+    def are_busy(self, pids: Collection[int]) -> bool:
+        """Whether one of these processes keeps a card busy; it takes a second to find out."""
+        if (self._devices / "nvidiactl").exists() and not _busy_on_nvidia().isdisjoint(pids):
+            return True
+        if not (self._devices / "dri").is_dir():
+            return False
+        began, before = monotonic(), self._engine_ns(pids)
+        sleep(SAMPLE_S)
+        lasted_ns = max(monotonic() - began, SAMPLE_S) * 1e9
+        return self._engine_ns(pids) - before >= LEAST_SHARE * lasted_ns
+
+    def _engine_ns(self, pids: Iterable[int]) -> int:
+        """A client with several descriptors counts as often: whether it grows is what matters."""
+        texts = (text for pid in pids for text in self._told(pid))
+        return sum(int(count) for text in texts for count in _ENGINE.findall(text))
+
+    def _told(self, pid: int) -> Iterator[str]:
+        return _descriptors(self._processes / str(pid) / "fdinfo")
+
     def _from_kernel(self) -> Iterator[tuple[int, int]]:
         for pid in proc.own_pids():
             # One client of a card may have several descriptors: each tells the same.
             clients: dict[tuple[str, str], int] = {}
-            for text in _descriptors(self._processes / str(pid) / "fdinfo"):
+            for text in self._told(pid):
                 fields = {name: (value, unit) for name, value, unit in _FIELD.findall(text)}
                 card = fields.get("drm-pdev", ("", ""))[0]
                 client = fields.get("drm-client-id", ("", ""))[0]
@@ -134,19 +161,33 @@ def _line(path: Path) -> str:
         return ""
 
 
-def _ask_nvidia(question: str) -> list[str]:
+def _ask_nvidia(*question: str) -> list[str]:
     """The lines of an answer of nvidia-smi; none when it cannot be asked."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
     with contextlib.suppress(OSError):
-        answer = ask([program, question, "--format=csv,noheader,nounits"], timeout=QUESTION_S)
+        answer = ask([program, *question], timeout=QUESTION_S)
         return answer.out.splitlines() if answer.code == 0 else []
     return []
 
 
 def _from_nvidia() -> Iterator[tuple[int, int]]:
-    for line in _ask_nvidia(_BY_PROCESS):
+    for line in _ask_nvidia(_BY_PROCESS, _PLAIN):
         pid, _, mebibytes = line.partition(",")
         with contextlib.suppress(ValueError):
             yield int(pid), int(mebibytes) * 2**20
+
+
+def _busy_on_nvidia() -> frozenset[int]:
+    """The processes whose part of a card's time is not 0: `# gpu  pid  type  sm  mem ...`."""
+    columns: list[str] = []
+    found = set()
+    for words in map(str.split, _ask_nvidia(*_BY_WORK)):
+        if words[:2] == ["#", "gpu"]:
+            columns = words[1:]
+        values = dict(zip(columns, words, strict=False))
+        with contextlib.suppress(KeyError, ValueError):
+            if int(values["sm"]) > 0:
+                found.add(int(values["pid"]))
+    return frozenset(found)

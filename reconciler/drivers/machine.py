@@ -12,19 +12,15 @@ import fcntl
 import os
 import re
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.core.facts import EngineConfig, Folder, Limits
-from reconciler.core.observed import ObservedMemory
+from reconciler.core.facts import Folder, Limits
+from reconciler.core.resources import ObservedMemory
 from reconciler.drivers import effects
 from reconciler.drivers.programs import ask
 
 _FIELD = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
-_SECTION = re.compile(r"\[(.*)\]")
-_SETTING = re.compile(r"(?!version\b)([A-Za-z][\w-]*)\s*=")
-_SHARED_SECTIONS = frozenset({"", "*", "default"})
-"""Of llama.cpp's config.ini, what every program takes (common/preset.cpp)."""
 GIT_S = 5.0
 
 
@@ -35,11 +31,9 @@ class LinuxMachine:
         self,
         proc: Path = Path("/proc"),
         cgroups: Path = Path("/sys/fs/cgroup"),
-        etc: Path = Path("/etc"),
     ) -> None:
         self._proc = proc
         self._cgroups = cgroups
-        self._etc = etc
 
     # ---- memory
 
@@ -127,18 +121,6 @@ class LinuxMachine:
 
     # ---- what engines read by themselves
 
-    def engine_configs(self, environment: Mapping[str, str]) -> tuple[EngineConfig, ...]:
-        """llama-server's config files: the machine's is read by all, the user's not by ours."""
-        base = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '')}/.config"
-        files = ((self._etc, True), (Path(base), False))
-        found = []
-        for folder, reaches in files:
-            path = folder / "llama.cpp" / "config.ini"
-            keys = tuple(dict.fromkeys(_shared_settings(_text(path))))
-            if path.exists():
-                found.append(EngineConfig(str(path), keys, reaches))
-        return tuple(found)
-
 
 def _text(path: Path) -> str:
     try:
@@ -167,12 +149,3 @@ def _lock_problem(folder: Path) -> str:
     except OSError as error:
         return f"no file can be made and locked in {folder}: {error.strerror}"
     return f"locks do not work in {folder}: two holders got the same one"
-
-
-def _shared_settings(text: str) -> Iterator[str]:
-    section = ""
-    for line in text.splitlines():
-        if match := _SECTION.match(line.strip()):
-            section = match[1].strip()
-        elif section in _SHARED_SECTIONS and (match := _SETTING.match(line.strip())):
-            yield match[1]

@@ -114,7 +114,9 @@ class NginxGateway:
         if effect.nginx and not os.access(effect.nginx[0], os.X_OK):
             effects.make_executable(effect.nginx[0])
         self._write(effect.rendered)
-        self._check(effect, cancel)
+        if effect.master or effect.orphans:
+            # Where nothing serves there is nothing to spare: there the start is the test.
+            self._check(effect, cancel)
         previous, wanted = self._current_target(), effect.rendered.generation
         effects.swap_link(self._current, wanted)
         try:
@@ -165,9 +167,9 @@ class NginxGateway:
         if _tail(path, limit=len(text) + 1) != text:
             effects.make_folder(path.parent)
             effects.write_atomic(path, text)
-        self._turn_logs()
+        self.turn_logs()
 
-    def _turn_logs(self) -> None:
+    def turn_logs(self) -> None:
         """Set full logs aside as NAME.1, and let nginx open new ones.
 
         One that is not there was set aside by a run that was killed before it told nginx.
@@ -197,12 +199,14 @@ class NginxGateway:
         if code is None:
             raise GatewayError(f"nginx -t did not end within {CHECK_S:.0f} s")
         if code != 0:
-            where = self._folder / effect.rendered.generation
-            raise GatewayError(
-                f"nginx rejected its configuration: {_reason(said)}",
-                hint=f"The rendered files lie in {where}; what ran before runs on.",
-                retryable=False,
-            )
+            raise self._rejected(effect.rendered.generation, said)
+
+    def _rejected(self, generation: Generation, said: str) -> GatewayError:
+        return GatewayError(
+            f"nginx rejected its configuration: {_reason(said)}",
+            hint=f"The rendered files lie in {self._folder / generation}; what ran before runs on.",
+            retryable=False,
+        )
 
     def _run(self, argv: tuple[str, ...], log: str, cancel: Cancel) -> tuple[int | None, str]:
         path = self._folder / "logs" / log
@@ -251,8 +255,11 @@ class NginxGateway:
             lambda: child.poll() is not None or self.live_generation() == wanted, CONFIRM_S, cancel
         )
         if child.poll() is not None:
+            said = _tail(log)
+            if _EMERGENCY.search(said) and not _BIND.search(said):
+                raise self._rejected(wanted, said)
             raise GatewayError(
-                f"nginx did not start: {_reason(_tail(log))}",
+                f"nginx did not start: {_reason(said)}",
                 hint=f"Its log is {self._error_log}.",
             )
         if self.live_generation() != wanted:

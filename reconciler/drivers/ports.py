@@ -6,14 +6,19 @@ Looks only. A process of another user is seen as a holder, but not named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from reconciler.core.engine import LABEL_ROOT
+from reconciler.core.hiding import command_text
 from reconciler.core.observed import PortHolder
+from reconciler.core.words import GATEWAY_ADDRESS
 from reconciler.drivers import proc
 
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
@@ -26,23 +31,21 @@ class TcpPorts:
         self, wanted: Mapping[int, str], ours: Mapping[int, str]
     ) -> Mapping[int, PortHolder]:
         """The holders of the ports in `wanted` that stand in the way of listening there."""
-        if not wanted:
+        taken = [one for one in listeners() if one.port in wanted] if wanted else []
+        taken = [one for one in taken if _in_the_way(one.ip, wanted[one.port])]
+        if not taken:
             return {}
+        pids = pids_of({one.inode for one in taken}, ours)
         found: dict[int, PortHolder] = {}
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status != psutil.CONN_LISTEN or not connection.laddr:
-                continue
-            ip, port, pid = connection.laddr.ip, connection.laddr.port, connection.pid
-            if port not in wanted or not _in_the_way(ip, wanted[port]):
-                continue
-            command = " ".join(proc.command_line(pid))[:120] if pid else ""
+        for one in taken:
+            pid = pids.get(one.inode)
+            command = command_text(proc.command_line(pid))[:120] if pid else ""
             owner = _owner(pid, ours)
             root = _root_of_nginx(pid) if pid and owner is None else ""
-            holder = PortHolder(port, pid, command, owner, root)
-            known = found.get(port)
-            # nginx's master and workers share a socket; a named holder says more than none.
-            if known is None or (known.owner is None and holder.pid is not None):
-                found[port] = holder
+            known = found.get(one.port)
+            # Of several addresses: a named holder says more than none.
+            if known is None or (known.owner is None and pid is not None):
+                found[one.port] = PortHolder(one.port, pid, command, owner, root)
         return found
 
     def has_address(self, host: str) -> bool:
@@ -55,6 +58,54 @@ class TcpPorts:
             return True
         own = (one.address for found in psutil.net_if_addrs().values() for one in found)
         return str(address) in {one.partition("%")[0] for one in own}
+
+
+class Listener(NamedTuple):
+    """A socket that listens; its inode is how a process's descriptor names it."""
+
+    ip: str
+    port: int
+    inode: str
+
+
+def listeners() -> Iterator[Listener]:
+    """All TCP sockets of this machine that listen."""
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            yield from read_listeners(Path(f"/proc/net/{name}").read_text(encoding="ascii"))
+
+
+def read_listeners(text: str) -> Iterator[Listener]:
+    """What of a table of the kernel listens (proc(5), /proc/net/tcp: state 0A is TCP_LISTEN)."""
+    for words in map(str.split, text.splitlines()[1:]):
+        if words[3] == "0A":
+            address, _, port = words[1].partition(":")
+            yield Listener(_ip(address), int(port, 16), words[9])
+
+
+def _ip(text: str) -> str:
+    """An address as the kernel writes it: words of four bytes, each in the machine's own order."""
+    words = (int(text[start : start + 8], 16) for start in range(0, len(text), 8))
+    return str(ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words)))
+
+
+def pids_of(inodes: set[str], ours: Mapping[int, str]) -> dict[str, int]:
+    """Who has these sockets open: of ours if they have, whose descriptors are looked at first."""
+    found = _holding(inodes, sorted(ours, key=lambda pid: (ours[pid] != GATEWAY_ADDRESS, pid)))
+    left = inodes - found.keys()
+    return found | _holding(left, sorted(proc.all_pids()), last=True) if left else found
+
+
+def _holding(inodes: set[str], pids: Iterable[int], *, last: bool = False) -> dict[str, int]:
+    """The first of `pids` for each socket, or the last one: nginx's workers follow their master."""
+    names = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[str, int] = {}
+    for pid in pids:
+        if not last and len(found) == len(inodes):
+            break
+        for inode in (names[path] for path in proc.open_files(pid) if path in names):
+            found[inode] = pid if last else found.get(inode, pid)
+    return found
 
 
 def _binds_foreign_addresses() -> bool:

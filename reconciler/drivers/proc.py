@@ -7,6 +7,7 @@ A process's identity is (pid, start ticks); its start ticks never move, whatever
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -24,11 +25,12 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/PID/stat says (proc(5)): fields 3, 4, 14 + 15, 22."""
+    """What /proc/PID/stat says (proc(5)): fields 3, 4, 14 + 15, 20, 22."""
 
     state: str
     parent: int
     cpu_ticks: int
+    threads: int
     start_ticks: int
 
 
@@ -41,13 +43,17 @@ def read_stat(pid: int) -> Stat | None:
     # The command name may hold spaces and parentheses: fields start after the last one.
     fields = text[text.rfind(")") + 2 :].split()
     cpu = int(fields[11]) + int(fields[12])
-    return Stat(fields[0], int(fields[1]), cpu, int(fields[19]))
+    return Stat(fields[0], int(fields[1]), cpu, int(fields[17]), int(fields[19]))
 
 
 def ref_of(pid: int) -> ProcessRef | None:
-    """The identity of a live process; None when it is gone or only waits to be reaped."""
+    """The identity of a live process; None when it is gone or only waits to be reaped.
+
+    One whose first thread has ended is gone when the last one has: until then its locks, its ports
+    and its memory, a card's too, are not free.
+    """
     stat = read_stat(pid)
-    if stat is None or stat.state in "ZX":
+    if stat is None or (stat.state in "ZX" and stat.threads <= 1):
         return None
     return ProcessRef(pid, stat.start_ticks)
 
@@ -98,6 +104,12 @@ def own_pids() -> Iterator[int]:
                 continue
 
 
+def all_pids() -> Iterator[int]:
+    """All pids there are; what other users' processes have open cannot be seen."""
+    with os.scandir("/proc") as entries:
+        yield from (int(entry.name) for entry in entries if entry.name.isdigit())
+
+
 def environments(name: str) -> Iterator[tuple[int, dict[str, str]]]:
     """The pids and environments of all processes of this user that have this variable."""
     sought = f"{name}=".encode()
@@ -134,6 +146,14 @@ def command_line(pid: int) -> tuple[str, ...]:
     return tuple(part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0"))
 
 
+def working_folder(pid: int) -> str:
+    """Where a process stands; empty when that cannot be seen."""
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink())
+    except OSError:
+        return ""
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory, 0 when it cannot be read (proc(5): statm, second field, in pages)."""
     try:
@@ -141,6 +161,38 @@ def resident_bytes(pid: int) -> int:
     except (*_HIDDEN, IndexError):
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def group_of(pid: int) -> Iterator[int]:
+    """The processes of this user in the same process group, itself among them."""
+    for one in own_pids():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(one) == os.getpgid(pid):
+                yield one
+
+
+def loaded_bytes(pid: int) -> int:
+    """A number that grows while a process reads, whatever way it does.
+
+    What it has read (proc(5): io, rchar), had read from disk (read_bytes), and was resident of it
+    at most (status, VmHWM). Each alone misses one way of loading; none of them ever shrinks.
+    """
+    try:
+        io = Path(f"/proc/{pid}/io").read_text(encoding="ascii")
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except _HIDDEN:
+        return 0
+    fields = dict(line.split(":", 1) for line in (io + status).splitlines() if ":" in line)
+    peak = fields.get("VmHWM", "0").split()[0]
+    return int(fields["rchar"]) + int(fields["read_bytes"]) + int(peak) * 1024
+
+
+def ancestors() -> Iterator[int]:
+    """The processes that have started us: our parent, its parent, and so on."""
+    stat = read_stat(os.getpid())
+    while stat and stat.parent:
+        yield stat.parent
+        stat = read_stat(stat.parent)
 
 
 def open_files(pid: int) -> Iterator[str]:

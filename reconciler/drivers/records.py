@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.core.git_branch import Fetched
 from reconciler.core.history import (
     LARGEST_FILE,
     Ending,
@@ -26,10 +27,18 @@ from reconciler.core.history import (
     shortened,
 )
 from reconciler.core.observed import ProcessRef
-from reconciler.core.pending import Coming, Status, coming_text, read_status, status_text
+from reconciler.core.pending import (
+    Coming,
+    Status,
+    Watching,
+    coming_text,
+    read_status,
+    status_text,
+    watching_text,
+)
 from reconciler.core.site import Site
 from reconciler.drivers import effects, locks, proc
-from reconciler.drivers.desired_files import read_sources
+from reconciler.drivers.desired_files import in_git, read_sources
 from reconciler.drivers.git import commit_of
 from reconciler.errors import InvalidDesiredError
 
@@ -44,6 +53,8 @@ class RunRecords:
         self._site, self._desired = site, desired
         self._status = Path(site.gateway) / "status.json"
         self._history = Path(site.state) / "history.jsonl"
+        self.fetched: Fetched | None = None
+        """The commit that is followed; None: what the file says counts."""
 
     def status(self) -> Status:
         """What was pending when the last run ended."""
@@ -75,6 +86,20 @@ class RunRecords:
         if path.parent.is_dir():
             effects.show(path, coming_text(files, at, process) if files else None)
 
+    def show_watch(self, watching: Watching | None) -> bool:
+        """Let that be what the watch in this process is at; None: it has ended.
+
+        False where nobody could look, before the gateway's folder is there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = self._status.with_name("watch.json")
+        if path.parent.is_dir():
+            effects.show(path, watching_text(watching, _process()) if watching else None)
+            return True
+        return False
+
     def _clear(self) -> None:
         """What killed runs left is seen as that by their process; here it goes."""
         for path in self._status.parent.glob("downloads.*.json"):
@@ -87,17 +112,14 @@ class RunRecords:
         found = Origin(_user())
         with contextlib.suppress(InvalidDesiredError, OSError):
             found = replace(found, process=_process())
+            if self.fetched:
+                content = b"".join(one.content for one in self.fetched.sources)
+                spec = hashlib.sha256(content).hexdigest()
+                return replace(found, commit=self.fetched.commit, spec=spec)
             sources = read_sources(self._desired, Path(self._site.root))
             content = b"".join(one.content for one in sources)
             found = replace(found, spec=hashlib.sha256(content).hexdigest())
-            # Through a link: git knows the file that it leads to.
-            place = self._desired.resolve()
-            folder = place if place.is_dir() else place.parent
-            names = {
-                Path(one.name).name if place.is_dir() else place.name: one.content
-                for one in sources
-            }
-            commit, dirty = commit_of(folder, names)
+            commit, dirty = commit_of(*in_git(self._desired, sources))
             found = replace(found, commit=commit, dirty=dirty)
         return found
 

@@ -1,7 +1,8 @@
 """The gateway's secrets: its keys file, its certificate and private key.
 
 In: the gateway of the desired state. Out: `GatewaySecrets`: digests, names and dates, or what is
-wrong with a file. It only reads; what it reads goes no further than here and `core.keys`.
+wrong with a file. It only reads; what it reads goes no further than here and `core.keys`. What
+must not be repeated (`known_secrets`) is for `core.hiding` alone.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import hashlib
 import os
 import ssl
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.core.certificate import validity
-from reconciler.core.desired import Gateway, Tls
-from reconciler.core.keys import GatewayKey, parse_keys
+from reconciler.core.desired import DesiredState, Gateway, Tls
+from reconciler.core.engine import MASK, masked, sounds_secret
+from reconciler.core.keys import GatewayKey, key_texts, parse_keys
 from reconciler.core.observed import GatewaySecrets
 from reconciler.drivers.base import Clock
 from reconciler.errors import GatewayError
 
 LARGEST_BYTES = 4 * 2**20
+_LARGEST_TOKEN = 4096
 _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
@@ -96,6 +100,41 @@ class SecretFiles:
                 return file.read(LARGEST_BYTES)
         finally:
             os.close(descriptor)
+
+
+def known_secrets(
+    root: str, desired: DesiredState, environment: Mapping[str, str], token_file: str
+) -> frozenset[str]:
+    """What no message may repeat, as it is now; what cannot be read nobody else of us knows either.
+
+    The gateway's keys, the lines of its private key, the hub's token, our own variables that sound
+    as if they held a secret, and those of the models that no plan shows. What is a path is none.
+    """
+    found = set[str]()
+    if gateway := desired.gateway:
+        key = _bytes(root, gateway.tls.key) if gateway.tls else b""
+        found.add(key.decode(errors="replace"))
+        found.update(key_texts(_bytes(root, gateway.keys_file) if gateway.keys_file else b""))
+    found.add(_bytes(root, token_file)[:_LARGEST_TOKEN].decode(errors="replace"))
+    found.update(value for name, value in environment.items() if sounds_secret(name))
+    for model in desired.models.values():
+        found.update(value for name, value in model.env.items() if masked(name, value) == MASK)
+    return frozenset(one for one in found if one and not _is_place(one))
+
+
+def _bytes(root: str, name: str) -> bytes:
+    """A file's content, however wrong its rights are."""
+    try:
+        with Path(root, name).open("rb") as file:
+            is_plain = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return file.read(LARGEST_BYTES) if is_plain else b""
+    except OSError:
+        return b""
+
+
+def _is_place(value: str) -> bool:
+    """`PWD`, `SSH_AUTH_SOCK` and the like."""
+    return value.startswith("/") and "\n" not in value and os.path.lexists(value)
 
 
 def _require_plain(name: str, seen: os.stat_result, *, private: bool) -> None:

@@ -2,37 +2,63 @@
 
 In: a site, paths, the slots that are taken. Out: tails of text, `LastExit`s.
 A slot whose last copy's end was seen says so in its note; one that is free without that note was
-left by a death. Nobody was there to see its exit code: the end of the log has to tell.
+left by a death. The shell above the server noted its exit code; where there was none, or it was
+killed too, the end of the log has to tell.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection
 from pathlib import Path
 
-from reconciler.core.causes import explain
+from reconciler.core.causes import REBOOTED, explain
 from reconciler.core.observed import LastExit
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, SpecHash
-from reconciler.drivers import effects
+from reconciler.drivers import effects, oom, parents, slots
 
 LOG_LIMIT_BYTES = 50 * 2**20
 LOGS_KEPT = 5
-REBOOTED = "the machine was restarted"
-_TAIL_BYTES = 16 * 1024
-_DEATH_LINES = 20
+_AT_SHUTDOWN = (0, -15, -9)
+"""Of a machine that goes down everybody is told to end, then killed."""
+_TAIL_BYTES = 64 * 2**10
+CAUSE_LINES = 400
+"""An assertion of ggml is followed by a backtrace, which may name a hundred threads."""
 
 
-def rotate(log: Path) -> None:
+def rotate(log: Path, limit: int | None = None) -> None:
     """Before a start, move a full log aside: NAME.log.1 is the newest of the old ones."""
-    if not log.exists() or log.stat().st_size < LOG_LIMIT_BYTES:
+    if not log.exists() or log.stat().st_size < (LOG_LIMIT_BYTES if limit is None else limit):
         return
-    for number in range(LOGS_KEPT - 1, 0, -1):
-        older = log.with_name(f"{log.name}.{number}")
-        if older.exists():
-            effects.rename(older, log.with_name(f"{log.name}.{number + 1}"))
-    effects.rename(log, log.with_name(f"{log.name}.1"))
+    make_room(log)
+    effects.rename(log, older(log, 1))
+
+
+def make_room(log: Path) -> None:
+    """Let there be no NAME.log.1: it becomes .2, and so on. Of the oldest, one goes.
+
+    A run that was killed in the middle left a gap: there is room already.
+    """
+    there = range(1, LOGS_KEPT + 1)
+    last = next((number for number in there if not older(log, number).exists()), LOGS_KEPT)
+    for number in range(last - 1, 0, -1):
+        effects.rename(older(log, number), older(log, number + 1))
+
+
+def older(log: Path, number: int) -> Path:
+    """The name of an older part of a log: 1 is the newest of them."""
+    return log.with_name(f"{log.name}.{number}")
+
+
+def first_data(descriptor: int) -> int:
+    """Where a file begins, behind the hole that `log_trimming` may have left."""
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as error:
+        # ENXIO: it is empty, or nothing but a hole.
+        return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else 0
 
 
 def tail(log: Path, lines: int, start: int = 0) -> str:
@@ -45,19 +71,6 @@ def tail(log: Path, lines: int, start: int = 0) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
-
-
-def begin_note(start: int) -> str:
-    """What a slot says while its server lives: where in the log the server's own words begin."""
-    return f"log {start}\n"
-
-
-def log_start(note: str) -> int | None:
-    """Where in the log the words of a slot's server begin; None if its end is known."""
-    if not note:
-        return 0
-    word, _, number = note.strip().partition(" ")
-    return int(number) if word == "log" and number.isdecimal() else None
 
 
 def deaths(
@@ -75,24 +88,31 @@ def deaths(
         if instance in live:
             continue
         try:
-            start = log_start(slot.read_text(encoding="utf-8", errors="replace"))
-            began = slot.stat().st_mtime
+            note = parents.ended_note(slot)
+            noted = slot.stat().st_mtime
         except OSError:
             continue
-        if start is None:
+        if note.log_start is None:
             continue
-        if death := _death(Path(site.log_file(instance)), start, began, booted):
+        if death := _death(Path(site.log_file(instance)), note, noted, booted):
             found[instance] = death
     return found
 
 
-def _death(log: Path, start: int, began: float, booted: float) -> LastExit | None:
-    """What a log tells; None where it was not written to since the slot was taken: no start."""
-    try:
-        at = log.stat().st_mtime
-    except OSError:
+def _death(log: Path, note: slots.Note, noted: float, booted: float) -> LastExit | None:
+    """What a slot and a log tell; None where there was no start.
+
+    Without a shell above it, a server that has said nothing since its slot was taken never was.
+    """
+    at = log.stat().st_mtime if log.exists() else 0.0
+    is_known = note.code is not None
+    if note.server is None and at < noted:
         return None
-    if at < began:
-        return None
-    reason = explain(None, tail(log, _DEATH_LINES, start)).reason if began > booted else REBOOTED
-    return LastExit(at, reason, SpecHash(""), seen=False)
+    if noted <= booted and (not is_known or note.code in _AT_SHUTDOWN):
+        cause = REBOOTED
+    else:
+        said = tail(log, CAUSE_LINES, note.log_start or 0)
+        cause = explain(note.code, said, out_of_memory=oom.rose(note))
+    when = noted if is_known else max(at, noted) if note.server else at
+    spec = SpecHash("")
+    return LastExit(when, cause.reason, spec, seen=is_known, final=cause.final, hint=cause.hint)

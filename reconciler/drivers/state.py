@@ -10,14 +10,18 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from reconciler.core.observed import Journal, LastExit, Suspension
+from reconciler.core.downtime import LastStart
+from reconciler.core.launch import read_last_good
+from reconciler.core.observed import Crashes, Journal, LastExit
 from reconciler.core.os_errors import explain_os
 from reconciler.core.site import SOCKET_PATH_LIMIT
+from reconciler.core.suspension import Suspension
 from reconciler.core.text import printable
 from reconciler.core.words import InstanceName, ModelName, SpecHash
 from reconciler.drivers import effects, locks, proc
@@ -55,6 +59,7 @@ class StateFolder:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
+        self._writing = threading.Lock()
 
     def check(self) -> None:
         """Make sure that the folder, if it is there, is ours alone.
@@ -97,10 +102,29 @@ class StateFolder:
                         SpecHash(value["spec"]),
                         seen=value.get("seen", True),
                         began=value.get("began", True),
+                        final=value.get("final", False),
+                        hint=value.get("hint", ""),
                     )
                     for name, value in values["last_exits"].items()
                 },
                 wish=values.get("wish", ""),
+                parts=values.get("parts", {}),
+                crashes={
+                    InstanceName(name): Crashes(**value)
+                    for name, value in values.get("crashes", {}).items()
+                },
+                restarts={
+                    InstanceName(name): int(value)
+                    for name, value in values.get("restarts", {}).items()
+                },
+                starts={
+                    InstanceName(name): LastStart(**value)
+                    for name, value in values.get("starts", {}).items()
+                },
+                last_good={
+                    InstanceName(name): read_last_good(value)
+                    for name, value in values.get("last_good", {}).items()
+                },
             )
         except FileNotFoundError:
             return Journal()
@@ -121,6 +145,13 @@ class StateFolder:
         with self._usable():
             effects.make_folder(self._folder)
             effects.write_atomic(self._folder / "journal.json", text + "\n")
+
+    def update(self, change: Callable[[Journal], Journal]) -> Journal:
+        """Read, change, write, and return what is there now."""
+        with self._writing:
+            journal = change(self.read())
+            self.write(journal)
+            return journal
 
     def run_holder(self) -> str:
         """Who holds the run lock; empty when nobody does."""
@@ -143,6 +174,24 @@ class StateFolder:
             if cancel and cancel.is_set():
                 raise InterruptedRunError("interrupted while another run was waited for")
             time.sleep(0.05)
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, lock)
+            yield held.close
+
+    @contextlib.contextmanager
+    def watch_lock(self) -> Iterator[Callable[[], None]]:
+        """Be the one watch of this root; the lock dies with us.
+
+        Raises:
+            LockHeldError: there is one, which it names.
+        """
+        path = str(self._folder / "watch.lock")
+        lock = self._take(path)
+        if lock is None:
+            raise LockHeldError(
+                f"this root is watched already: {_holder(path) or 'by one that has just ended'}",
+                hint="`llm-reconcile status` shows what it is at",
+            )
         with contextlib.ExitStack() as held:
             held.callback(os.close, lock)
             yield held.close

@@ -27,6 +27,7 @@ PAGE = (
     "plan.js",
     "plots.js",
     "samples.js",
+    "watch.js",
 )
 """The status page's files: the gateway serves them as they are, without a build step."""
 NAMES = (
@@ -38,8 +39,10 @@ NAMES = (
     "router.js",
     "streams.js",
     "access.js",
+    "apart.js",
     "answers.js",
     "bodies.js",
+    "coming.js",
     "conversations.js",
     "counts.js",
     "hold.js",

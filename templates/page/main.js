@@ -7,13 +7,14 @@ import {byId, keep, say} from './dom.js';
 import {showHistory} from './history.js';
 import {showPlan} from './plan.js';
 import {Samples} from './samples.js';
+import {showWatch} from './watch.js';
 
 const EVERY_MS = 2000;
 // What is asked besides, at most so often; where it is not there, much less so.
 const ABSENT_MS = 60000;
 const BESIDES = [
   {path: '/metrics', every: 5000, show: async reply => samples.add(reply ? await reply.text() : '', Date.now() / 1000)},
-  {path: '/api/status', every: EVERY_MS, show: async reply => showPlan(reply && await reply.json())},
+  {path: '/api/status', every: EVERY_MS, show: async reply => showStatus(reply && await reply.json())},
   {path: '/api/history', every: 10000, show: async reply => showHistory(reply && await reply.json())},
 ];
 
@@ -51,6 +52,11 @@ function show({models, generation}) {
   showChat(models);
 }
 
+function showStatus(status) {
+  showPlan(status);
+  showWatch(status);
+}
+
 function locked() {
   byId('lost').hidden = byId('empty').hidden = byId('about').hidden = true;
   byId('locked').hidden = false;
@@ -60,7 +66,7 @@ function locked() {
   document.title = 'Models';
   cardsOf([]);
   endChat();
-  showPlan(null);
+  showStatus(null);
   showHistory(null);
   samples = new Samples();
   setKey('');

@@ -15,11 +15,10 @@ from typing import Any
 from reconciler.core.capacity import RESERVE_BYTES
 from reconciler.core.desired import DesiredState, Model
 from reconciler.core.gguf import Facts
+from reconciler.core.launch import Launch
 from reconciler.core.lockfile import LockedFile, Pin
 from reconciler.core.observed import (
     FileStatus,
-    ObservedDisk,
-    ObservedEngine,
     ObservedFile,
     ObservedFiles,
     ObservedGateway,
@@ -28,10 +27,12 @@ from reconciler.core.observed import (
     PortHolder,
     ProcessRef,
 )
-from reconciler.core.plan import Launch, Plan, RenderedGateway
+from reconciler.core.observed_engine import ObservedEngine
+from reconciler.core.plan import Plan, RenderedGateway
 from reconciler.core.plan_gateway import wanted_gateway
 from reconciler.core.planner import make_plan
 from reconciler.core.resolve import Instance, model_of, resolve, tcp_port
+from reconciler.core.resources import ObservedDisk
 from reconciler.core.site import Site
 from reconciler.core.words import EngineKind, InstanceName, ModelName, Phase, SpecHash
 

@@ -27,20 +27,21 @@ from builders import (
 )
 
 from reconciler.core.desired import DesiredState
+from reconciler.core.downtime import LastStart
 from reconciler.core.keys import GatewayKey
 from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
     Journal,
     LastExit,
-    ObservedEngine,
     ObservedFile,
     ObservedGateway,
     ObservedState,
     ProcessRef,
-    Suspension,
 )
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.present import plan_text
+from reconciler.core.suspension import Suspension
 from reconciler.core.words import InstanceName, ModelName, Phase, SpecHash
 
 PARAMS = {"temp": "0.7", "ctx_size": "4096"}
@@ -85,6 +86,7 @@ SURGE_FAILED = Journal(
         InstanceName("a"): LastExit(1.0, "not ready after 10m00s", instances(SURGE)["a"].spec.hash)
     }
 )
+TOOK_LONG = Journal(starts={InstanceName("a"): LastStart(194.0, 140)})
 POOR_ENGINE = replace(ENGINE, flags={"temp": "--temp"})
 
 
@@ -185,6 +187,7 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
         pinned(HUB, server(HUB, "a", files="1:1:8:1,1:7:8:1"), hashes="rw"),
     ),
     "replace": (NEW, observed(NEW, server(OLD, "a"))),
+    "replace what took long to start": (NEW, observed(NEW, server(OLD, "a"), journal=TOOK_LONG)),
     "replace with other files": (HUB, with_files(HUB, FileStatus.MISSING, server(ONE, "a"))),
     "replace what no field explains": (
         ONE,

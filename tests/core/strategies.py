@@ -20,9 +20,9 @@ from reconciler.core.observed import (
     LastExit,
     ObservedGateway,
     ObservedServer,
-    Suspension,
 )
 from reconciler.core.resolve import model_of, tcp_port
+from reconciler.core.suspension import Suspension
 from reconciler.core.words import Generation, InstanceName, ModelName, Phase, SpecHash
 
 NAMES = ("a", "b", "c", "d")

@@ -21,18 +21,12 @@ from builders import (
 
 from reconciler.core.capacity import capacity_of, memory_text, reserve_of, to_fetch
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import (
-    FileStatus,
-    ObservedDisk,
-    ObservedEngine,
-    ObservedFiles,
-    ObservedGpu,
-    ObservedMemory,
-    ObservedState,
-)
+from reconciler.core.observed import FileStatus, ObservedFiles, ObservedState
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.plan_parts import restrict
 from reconciler.core.planner import make_plan
 from reconciler.core.present import plan_text, plan_values
+from reconciler.core.resources import ObservedDisk, ObservedGpu, ObservedMemory
 from reconciler.core.words import ModelName
 
 GIB = 2**30

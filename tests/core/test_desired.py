@@ -15,11 +15,8 @@ from reconciler.core.desired import (
     Probe,
     Source,
     Tls,
-    parse_duration,
-    parse_inner_path,
-    parse_path,
-    parse_size,
 )
+from reconciler.core.fields import parse_duration, parse_inner_path, parse_path, parse_size
 from reconciler.core.words import Effect
 
 SCHEMA_TYPES = [
@@ -43,7 +40,16 @@ def test_every_field_declares_exactly_one_effect(kind: type[BaseModel], name: st
 
 def test_all_types_of_the_schema_are_seen() -> None:
     names = {kind.__name__ for kind in SCHEMA_TYPES}
-    assert names == {"Engine", "Tls", "Gateway", "Source", "Probe", "Model", "DesiredState"}
+    assert names == {
+        "Engine",
+        "Tls",
+        "Gateway",
+        "Source",
+        "Probe",
+        "Model",
+        "Render",
+        "DesiredState",
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from builders import SITE, desired, files_of, observed, plan, server, stray
 
+from reconciler.core.conditions import Condition, ConditionType, Truth
 from reconciler.core.desired import DesiredState
 from reconciler.core.detail import (
     InstanceDetail,
@@ -16,6 +17,7 @@ from reconciler.core.detail import (
     detail_values,
     serving,
 )
+from reconciler.core.downtime import LastStart
 from reconciler.core.observed import (
     FileStatus,
     Journal,
@@ -90,6 +92,9 @@ def test_one_that_runs_no_more() -> None:
     ]
     assert "  Would run: /bin/engine" in lines
     assert lines[-1] == "  Last exit: 1970-01-02 03:46:35 UTC, 5 s ago: not enough memory"
+    ended = replace(ended, hint="end something else")
+    seen = observed(ONE, journal=Journal(last_exits={A: ended}))
+    assert detail_lines(show(ONE, seen), NOW)[-1] == "      To do: end something else"
     assert "The end of" not in "\n".join(lines)
 
 
@@ -102,6 +107,11 @@ def test_a_death_that_nobody_saw() -> None:
 def test_one_that_still_starts() -> None:
     first = detail_lines(show(ONE, live(phase=Phase.STARTING)), NOW)[0]
     assert first == "a: starting, started 1m15s ago"
+
+
+def test_how_long_it_took_to_start() -> None:
+    seen = replace(live(), journal=Journal(starts={A: LastStart(61.34, 140)}))
+    assert detail_lines(show(ONE, seen), NOW)[-1] == " Last start: ready after 61.3 s"
 
 
 def test_files_that_are_not_here() -> None:
@@ -126,7 +136,8 @@ def test_a_server_of_no_model() -> None:
 
 def test_values_hold_no_secret() -> None:
     ended = LastExit(1.0, "it died", SpecHash("0" * 12))
-    seen = replace(live(), deaths={A: ended})
+    journal = Journal(starts={A: LastStart(2.5, 140)})
+    seen = replace(live(), deaths={A: ended}, journal=journal)
     values = detail_values(show(ONE, seen, gpu_memory_bytes=5, log_tail="one"))
     assert values == {
         "command": ["/bin/engine", *seen.servers[0].argv],
@@ -134,7 +145,14 @@ def test_values_hold_no_secret() -> None:
         "address": f"unix:{SITE.socket(A, 'a')}",
         "files": [{"name": "a.gguf", "size_bytes": 140, "on_disk": True}],
         "gpu_memory_bytes": 5,
-        "last_exit": {"at": 1.0, "reason": "it died", "seen": True},
+        "start_s": 2.5,
+        "last_exit": {
+            "at": 1.0,
+            "reason": "it died",
+            "seen": True,
+            "final": False,
+            "hint": "",
+        },
         "log": "/r/logs/a.log",
         "log_tail": ["one"],
     }
@@ -143,7 +161,7 @@ def test_values_hold_no_secret() -> None:
 def test_values_of_nothing() -> None:
     seen = observed(desired({}), stray("a", address="unix:/x"))
     values = detail_values(show(desired({}), seen))
-    assert (values["files"], values["last_exit"]) == ([], None)
+    assert (values["files"], values["start_s"], values["last_exit"]) == ([], None, None)
 
 
 def test_a_suspended_one_would_not_be_started() -> None:
@@ -168,3 +186,15 @@ def test_the_last_exit_is_the_newest_known() -> None:
     assert both.last_exit(A) == seen
     later = replace(found, at=6.0)
     assert replace(both, deaths={A: later}).last_exit(A) == later
+
+
+def test_conditions_are_told_with_their_time() -> None:
+    found = (
+        Condition(ConditionType.READY, Truth.TRUE, "ready", since=NOW - 75),
+        Condition(ConditionType.STALLED, Truth.FALSE, "not-stalled"),
+    )
+    lines = detail_lines(replace(show(ONE, live()), conditions=found), NOW)
+    first, second = (line for line in lines if "Ready:" in line or "Stalled:" in line)
+    assert first.startswith(" Conditions: Ready: true (ready, since ")
+    assert "1m15s ago" in first
+    assert second == "             Stalled: false (not-stalled)"

@@ -26,11 +26,12 @@ from reconciler.core.facts import (
     NginxNature,
     Wanted,
 )
-from reconciler.core.observed import ObservedEngine, ObservedGpu, ObservedMemory
+from reconciler.core.observed_engine import AmbientSetting, ObservedEngine
 from reconciler.core.plan import Action, Change, Guard, Plan, ResourceType
+from reconciler.core.resources import ObservedGpu, ObservedMemory
 from reconciler.core.words import EngineKind, ModelName
 from reconciler.drivers.nginx_features import PROBES
-from reconciler.errors import Diagnostic, Severity
+from reconciler.errors import Diagnostic, Position, Severity
 
 OK, WARN, BAD = Mark.OK, Mark.WARN, Mark.BAD
 GIB = 2**30
@@ -264,7 +265,12 @@ def test_a_store_that_git_would_show() -> None:
     assert (status, hint) == (WARN, "git does not ignore it: add `models/` to .gitignore")
 
 
-MACHINE_WIDE = EngineConfig("/etc/llama.cpp/config.ini", ("temp", "ctx-size"), reaches_ours=True)
+def config(path: str, *keys: str, reaches_ours: bool) -> EngineConfig:
+    settings = tuple(AmbientSetting(key, Position(path, 1, 1)) for key in keys)
+    return EngineConfig(path, settings, reaches_ours=reaches_ours)
+
+
+MACHINE_WIDE = config("/etc/llama.cpp/config.ini", "temp", "ctx-size", reaches_ours=True)
 
 
 def test_config_files_that_engines_read_by_themselves() -> None:
@@ -272,11 +278,11 @@ def test_config_files_that_engines_read_by_themselves() -> None:
         WARN,
         "/etc/llama.cpp/config.ini is read by every llama-server, ours too: temp, ctx-size",
     )
-    own = EngineConfig("/home/x/.config/llama.cpp/config.ini", ("temp",), reaches_ours=False)
+    own = config("/home/x/.config/llama.cpp/config.ini", "temp", reaches_ours=False)
     assert one("engine config", configs=(own,))[0] is OK
     embedded = ObservedEngine(EngineKind.EMBEDDED)
     assert one("engine config", configs=(MACHINE_WIDE,), engine=embedded)[0] is OK
-    assert of("engine config", configs=(replace(MACHINE_WIDE, keys=()),)) == []
+    assert of("engine config", configs=(replace(MACHINE_WIDE, settings=()),)) == []
 
 
 def test_variables_that_are_set() -> None:
@@ -317,12 +323,18 @@ def test_what_keeps_the_machine_from_being_as_wanted() -> None:
         }.items()
     ]
     guards = tuple(Guard(name, f"{name}, really", "") for name in ("not enough disk", "other"))
-    warning = Diagnostic(Severity.WARNING, "it will be slow")
-    plan = Plan("x", tuple(blocked), (), (warning,))
+    warnings = (
+        Diagnostic(Severity.WARNING, "it will be slow"),
+        Diagnostic(Severity.WARNING, "no such variable", Position("x", 3, 1), "look"),
+        # The check of that file has said it.
+        Diagnostic(Severity.WARNING, "it sets temp", MACHINE_WIDE.settings[0].place),
+    )
+    plan = Plan("x", tuple(blocked), (), warnings)
     checks = examine(
         replace(
             GOOD,
             engine=engine,
+            configs=(MACHINE_WIDE,),
             wanted=Wanted("x", state=desired({}), plan=plan, guards=guards),
         )
     )
@@ -331,6 +343,7 @@ def test_what_keeps_the_machine_from_being_as_wanted() -> None:
         ("instance.a", BAD, "not enough memory"),
         ("disk", BAD, "make room, or choose smaller quants"),
         ("memory", WARN, ""),
+        ("desired file", WARN, "look"),
     ]
 
 

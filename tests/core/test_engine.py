@@ -9,7 +9,6 @@ from builders import desired, instances
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.desired import FlagValue
 from reconciler.core.engine import (
     OWNED_FLAGS,
     Flag,
@@ -23,6 +22,7 @@ from reconciler.core.engine import (
     user_argv,
     user_flags_of,
 )
+from reconciler.core.fields import FlagValue
 from reconciler.core.words import ModelName
 
 A = ModelName("a")

@@ -21,8 +21,9 @@ from builders import (
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed, guard
-from reconciler.core.observed import FileStatus, Journal, ObservedGateway, ObservedState, Suspension
+from reconciler.core.observed import FileStatus, Journal, ObservedGateway, ObservedState
 from reconciler.core.plan import Guard
+from reconciler.core.suspension import Suspension
 from reconciler.core.words import ModelName, Phase
 
 EMPTY = desired({})

@@ -48,6 +48,14 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert len(RECORD.ended(Ending.FAILED, 1, "x" * 999).message) == LONGEST_MESSAGE
 
 
+def test_a_record_of_an_older_version_has_no_generation() -> None:
+    numbered = replace(RECORD, generation=4)
+    assert read_records(record_line(numbered)) == (numbered,)
+    older = record_line(RECORD).replace(', "generation": null', "")
+    assert "generation" not in older
+    assert read_records(older) == (RECORD,)
+
+
 def test_what_people_see_of_a_record() -> None:
     assert json.loads(json.dumps(record_values(RECORD))) == {
         "number": 3,
@@ -65,6 +73,7 @@ def test_what_people_see_of_a_record() -> None:
         "outcome": "running",
         "seconds": None,
         "message": "",
+        "generation": None,
     }
 
 

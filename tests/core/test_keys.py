@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from builders import desired
 
-from reconciler.core.keys import GatewayKey, known_scope, parse_keys, scope_warnings
+from reconciler.core.keys import GatewayKey, key_texts, known_scope, parse_keys, scope_warnings
 from reconciler.errors import GatewayError
 
 ALICE, BOB = "alice-key-1", "sk-2_$%&/()=?"
@@ -132,4 +132,13 @@ def test_a_model_that_is_not_there_is_a_warning_at_its_place() -> None:
     assert said == [
         "k:2:26: a key is for a model that is not in the desired file; did you mean `qwen`?",
         "k:2:31: a key is for a model that is not in the desired file",
+    ]
+
+
+def test_what_may_be_a_key_can_be_hidden_even_where_the_file_is_wrong() -> None:
+    text = b"# alice:alice-key-1\nprometheus:key-of-it rpm=5\n bob : bob-key-22:tiny\n\n"
+    assert list(key_texts(text)) == ["key-of-it", "bob-key-22"]
+    assert list(key_texts(b"swapped-key-1:me\nlonely-key-2\n\xff")) == [
+        "swapped-key-1",
+        "lonely-key-2",
     ]

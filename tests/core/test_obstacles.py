@@ -9,15 +9,8 @@ import pytest
 from builders import ENGINE, SITE, all_files, desired, files_of, holders, observed, server, stray
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import (
-    FileStatus,
-    FlagUsage,
-    ObservedEngine,
-    ObservedFiles,
-    ObservedState,
-    PortHolder,
-    ValueKind,
-)
+from reconciler.core.observed import FileStatus, ObservedFiles, ObservedState, PortHolder
+from reconciler.core.observed_engine import FlagUsage, ObservedEngine, ValueKind
 from reconciler.core.obstacles import Marks
 from reconciler.core.planner import make_plan
 from reconciler.core.words import ModelName

@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from reconciler.core.os_errors import explain_os
+from reconciler.core.os_errors import explain_os, in_one_line
+from reconciler.errors import StateFolderError
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,15 @@ def test_an_error_names_its_file_its_reason_and_what_to_do(
 )
 def test_an_error_that_knows_less_says_what_it_knows(error: OSError, message: str) -> None:
     assert explain_os(error)[0] == message
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "full", "/x"), "/x: full; make room on that disk, then do it again"),
+        (StateFolderError("it is gone", hint="make it"), "it is gone; make it"),
+        (StateFolderError("it is gone"), "it is gone"),
+    ],
+)
+def test_an_error_has_its_hint_beside_it(error: OSError | StateFolderError, line: str) -> None:
+    assert in_one_line(error) == line

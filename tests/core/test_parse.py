@@ -121,7 +121,7 @@ def test_there_are_enough_bad_files() -> None:
 def test_flags_and_variables_stay_as_written() -> None:
     model = models(
         "  a:\n    source: {path: /x.gguf}\n"
-        "    params: {a1: 1.0, b: 1e-1, c: 0x1F, d: 007, e: true, f: False, g: 'true', h: on}\n"
+        "    params: {a1: 1.0, b: 1e-1, c: 0x1F, d: 007, e: true, f: False, g: 'true', h1: on}\n"
         "    args: {--lora: [a.gguf, 1.50, true], x: '', mmap: false, y: \"1\"}\n"
         "    env: {A: 1.0, B: true, C: 'null', D: '', E: |\n      x\n    }\n".replace(
             "|\n      x\n    ", '"x\\ny"'
@@ -135,7 +135,7 @@ def test_flags_and_variables_stay_as_written() -> None:
         "e": True,
         "f": False,
         "g": "true",
-        "h": "on",
+        "h1": "on",
     }
     assert model.args == {"--lora": ("a.gguf", "1.50", "true"), "x": "", "mmap": False, "y": "1"}
     assert model.env == {"A": "1.0", "B": "true", "C": "null", "D": "", "E": "x\ny"}

@@ -9,14 +9,18 @@ import pytest
 
 from reconciler.core.pending import (
     LONGEST_REASON,
+    Coming,
     Noted,
     Status,
+    Watching,
     changed,
+    coming_text,
     merged,
     noted,
     pending_of,
     read_status,
     status_text,
+    watching_text,
 )
 from reconciler.core.plan import Action, Change, ResourceType
 from reconciler.core.words import ModelName
@@ -90,3 +94,23 @@ def test_a_status_is_read_as_it_was_written() -> None:
 )
 def test_of_a_broken_status_nothing_is_known(text: str) -> None:
     assert read_status(text) == Status()
+
+
+def test_a_watch_is_told_in_one_printable_line() -> None:
+    text = watching_text(Watching(1.5, trouble="a\nb", held="x" * 999), (7, 123))
+    assert text.count("\n") == 1
+    assert json.loads(text) == {
+        "process": [7, 123],
+        "since": 1.5,
+        "trouble": "a\\nb",
+        "held": "x" * LONGEST_REASON,
+    }
+
+
+def test_files_on_their_way_are_told_with_who_fetches_them() -> None:
+    text = coming_text([Coming(ModelName("a"), "a.gguf", 5, 9)], 12.5, (7, 123))
+    assert text.count("\n") == 1
+    assert json.loads(text) == {
+        "process": [7, 123],
+        "downloads": [{"model": "a", "file": "a.gguf", "bytes": 5, "of": 9, "at": 12.5}],
+    }

@@ -10,17 +10,19 @@ from builders import (
     files_of,
     instances,
     observed,
+    pin_of,
     plan,
     running,
     server,
     steps_of,
+    stray,
 )
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import FileStatus, ObservedServer, ObservedState
-from reconciler.core.plan import Action, Plan
-from reconciler.core.plan_parts import agreed, split
-from reconciler.core.words import SpecHash
+from reconciler.core.observed import FileStatus, ObservedGateway, ObservedServer, ObservedState
+from reconciler.core.plan import Action, Plan, WritePins
+from reconciler.core.plan_parts import agreed, leave_out, leave_stops_out, parts_of, split
+from reconciler.core.words import ModelName, SpecHash
 
 STATE = desired(
     {"far": {"source": {"repo": "org/far"}, "quant": "Q4", "port": 8002}, "near": {"port": 8001}},
@@ -118,3 +120,63 @@ def test_nothing_to_do_is_agreed_to() -> None:
     made = plan(STATE, running(STATE))
     assert agreed(made, plan(STATE, machine(STATE))) == made
     assert set(instances(STATE)) == {"far", "near"}
+
+
+def test_models_that_are_left_out_stay_as_they_are() -> None:
+    state = desired({"a": {}, "b": {}})
+    whole = plan(state, observed(state, gateway=ObservedGateway()))
+    part = leave_out(whole, frozenset({ModelName("a")}), "a run is at it")
+    assert {one.address for one in part.steps} == {"instance.b", "gateway"}
+    left = next(one for one in part.changes if one.address == "instance.a")
+    assert (left.action, left.blocked) == (Action.NO_OP, "a run is at it")
+    without = leave_out(whole, frozenset(), "a run is at it", gateway=True)
+    assert {one.address for one in without.steps} == {"instance.a", "instance.b"}
+
+
+def test_what_needs_something_that_is_left_out_is_left_out_too() -> None:
+    state = desired({"a": {"port": 8001}}, gateway=False)
+    old = stray("b", address="127.0.0.1:8001")
+    part = leave_out(plan(state, observed(state, old)), frozenset({ModelName("b")}), "later")
+    assert part.steps == ()
+    found = next(one for one in part.changes if one.address == "instance.a")
+    assert "instance.b has to change first" in found.blocked
+
+
+def test_stops_are_left_out_and_starts_are_not() -> None:
+    state = desired({"a": {}, "c": {}})
+    whole = plan(state, observed(state, stray("a"), stray("b"), gateway=ObservedGateway()))
+    part = leave_stops_out(whole, "a guard holds it back")
+    assert {one.address for one in part.steps} == {"instance.c", "gateway"}
+    assert {one.address for one in part.blocked} == {"instance.a", "instance.b"}
+
+
+def test_a_plan_falls_into_parts_that_do_not_need_each_other() -> None:
+    state = desired({"a": {}, "b": {"replicas": 2}, "c": {}})
+    whole = plan(state, observed(state, server(state, "c"), gateway=ObservedGateway()))
+    found = parts_of(whole)
+    models = [sorted(one.models) for one in found]
+    assert models == [["a"], ["b"], []]
+    assert [one.gateway for one in found] == [False, False, True]
+
+
+def test_what_needs_each_other_is_one_part() -> None:
+    state = desired({"a": {"port": 8001}, "c": {"port": 8002}}, gateway=False)
+    old = stray("b", address="127.0.0.1:8001")
+    found = parts_of(plan(state, observed(state, old)))
+    assert [sorted(one.models) for one in found] == [["a", "b"], ["c"]]
+
+
+def test_the_lock_file_ties_nobody_together() -> None:
+    far = {"source": {"repo": "org/far"}, "quant": "Q4"}
+    state = desired({"a": far, "b": far, "c": {}})
+    pins = {
+        name: replace(one, pin=pin_of(state.models[name]) if name != "c" else None)
+        for name, one in all_files(state).items()
+    }
+    live = [server(state, name) for name in ("a", "b", "c")]
+    whole = plan(state, observed(state, *live, files=pins, lock={}))
+    assert [step.address for step in whole.steps] == ["lock"]
+    found = parts_of(whole)
+    assert [sorted(one.models) for one in found] == [["a"], ["b"]]
+    effects = [one.plan.steps[0].effect for one in found]
+    assert all(isinstance(one, WritePins) and len(one.pins) == 1 for one in effects)

@@ -133,7 +133,8 @@ def test_a_stop_carries_its_times_and_who_it_is_for() -> None:
     state = desired({"a": {"drain": "7s", "grace": "3s"}})
     old = stray("a")
     stop = effect_of(plan(state, observed(state, old)), StopServer)
-    assert stop == StopServer(old.instance, old.ref, "a", old.address, 7.0, 3.0, unroute=True)
+    expected = StopServer(old.instance, old.ref, "a", old.address, 7.0, 3.0, unroute=True)
+    assert replace(stop, last_good=None) == expected
     gone = effect_of(plan(desired({}), observed(desired({}), old)), StopServer)
     assert (gone.drain_s, gone.grace_s) == (300.0, 30.0)
     ending = stray("a", phase=Phase.STOPPING)
@@ -349,6 +350,23 @@ def test_a_restart_replaces_by_the_rollout_and_says_so(rollout: str, action: str
     line = plan_text(made).splitlines()[0]
     assert line.split() == [action, "instance.a", *["a", "restart", "was", "asked", "for"]]
     assert {step.address for step in made.steps} == {"instance.a"}
+
+
+def test_another_build_of_the_engine_is_told_and_taken_only_on_demand() -> None:
+    said = "engine changed: it runs an older build"
+    state = desired({"a": {}, "b": {}})
+    a, b = running(state).servers
+    seen = observed(state, a, b, outdated={a.ref: said})
+    made = plan(state, seen)
+    assert made.is_noop
+    assert {one.address: one.drift for one in made.changes if one.drift} == {
+        "instance.a": f"{said}; `restart` takes the new one"
+    }
+    state = desired({"a": {}, "b": {}}, engine={"on_change": "replace"})
+    made = plan(state, seen)
+    assert {one.name: one.reason for one in made.changes if one.action is Action.REPLACE} == {
+        "a": said
+    }
 
 
 def test_json_tells_drift_blocks_and_guards() -> None:

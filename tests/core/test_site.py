@@ -18,6 +18,7 @@ def test_where_everything_lies() -> None:
     assert SITE.gateway == "/s/gateway"
     assert SITE.gateway_lock == "/s/gateway.lock"
     assert SITE.control_socket == "/s/s/gateway.sock"
+    assert (SITE.watch_socket, SITE.event_log) == ("/s/watch.sock", "/r/logs/events.jsonl")
     assert SITE.slot_lock(SECOND, "b") == "/s/slots/a[1].b"
     assert (SITE.pid_file(A), SITE.pid_file(SECOND)) == ("/r/run/a.pid", "/r/run/a.1.pid")
     assert (SITE.log_file(A), SITE.log_file(SECOND)) == ("/r/logs/a.log", "/r/logs/a.1.log")

@@ -16,7 +16,6 @@ from reconciler.core.observed import (
     ObservedState,
     PortHolder,
     ProcessRef,
-    Suspension,
 )
 from reconciler.core.obstacles import ONCE_MORE
 from reconciler.core.status import (
@@ -26,6 +25,7 @@ from reconciler.core.status import (
     instance_rows,
     status_values,
 )
+from reconciler.core.suspension import Suspension
 from reconciler.core.words import InstanceName, ModelName, Phase
 
 Seen = tuple[DesiredState, ObservedState]

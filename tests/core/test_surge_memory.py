@@ -9,7 +9,8 @@ import pytest
 from builders import ENGINE, all_files, desired, files_of, observed, plan, server
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import FileStatus, ObservedGpu, ObservedMemory, ObservedState
+from reconciler.core.observed import FileStatus, ObservedState
+from reconciler.core.resources import ObservedGpu, ObservedMemory
 from reconciler.core.words import ModelName
 
 GIB = 2**30

@@ -18,6 +18,7 @@ from world_files import Shelf, StepFailedError, key_of, loaded, require
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.gguf import Facts
+from reconciler.core.launch import Launch
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import (
     FileStatus,
@@ -34,15 +35,16 @@ from reconciler.core.plan import (
     ApplyGateway,
     AwaitReady,
     FetchFiles,
-    Launch,
     Plan,
     RemoveFiles,
+    RemoveRender,
     StartServer,
     Step,
     StopGateway,
     StopServer,
     VerifyFiles,
     WritePins,
+    WriteRender,
 )
 from reconciler.core.resolve import instance_names, model_of, tcp_port
 from reconciler.core.stored import ObservedStore
@@ -168,6 +170,8 @@ class World(Shelf):
 
     def _perform(self, step: Step, luck: Luck) -> Iterator[None]:
         effect = step.effect
+        # Nobody looks at renders here: see test_plan_renders.py.
+        assert not isinstance(effect, WriteRender | RemoveRender)
         match effect:
             case WritePins():
                 yield

@@ -10,7 +10,6 @@ import contextlib
 import http.client
 import json
 import shutil
-import socket
 import ssl
 import tempfile
 import threading
@@ -21,6 +20,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+
+from e2e.machine import free_port
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.gateway import render_gateway
@@ -44,13 +45,6 @@ def eventually(what: Callable[[], bool], timeout: float = PATIENCE_S) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

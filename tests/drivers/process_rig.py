@@ -22,8 +22,8 @@ from launches import make_launch
 from waiting import PATIENCE_S, eventually
 
 from reconciler.core.engine import LABEL_ROOT
+from reconciler.core.launch import Launch
 from reconciler.core.observed import ProcessRef
-from reconciler.core.plan import Launch
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName
 from reconciler.drivers import proc
@@ -133,8 +133,8 @@ class ProcessRig:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for runtime in self.runtimes:
-            for child in runtime._children.values():
-                child.wait(PATIENCE_S)
+            for started in runtime._started.values():
+                started.child.wait(PATIENCE_S)
         eventually(lambda: not self.pids(), "no process of the root is left")
 
 

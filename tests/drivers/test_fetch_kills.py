@@ -20,14 +20,16 @@ from pathlib import Path
 import fetch_child
 import huggingface_hub
 import pytest
-from fetch_rig import KIB, QUICK, Rig
+from fetch_rig import KIB, QUICK, WEIGHTS, Rig
 from hub_faults import Fault, Kind, Made, sha_of
 from hub_server import HubServer, hub_server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import eventually
 
+from reconciler.drivers import effects
 from reconciler.drivers.fetch.order import Limits
+from reconciler.drivers.fetch.partial import journal_of, partial_of
 from reconciler.errors import HubError
 
 KILLS = 10
@@ -91,6 +93,36 @@ def test_ten_kills_of_a_url_cost_no_more(hub: HubServer, tmp_path: Path) -> None
     [path] = (path for path in tmp_path.rglob("*") if path.is_file())
     with path.open("rb") as file:
         assert path.name == sha_of(content) == hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_who_comes_just_as_another_finishes_fetches_nothing(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look whether the file is here and the making of a partial, another ends.
+
+    Of one that was killed before, nothing stays either.
+    """
+    rig = Rig(hub, tmp_path / "store")
+    rig.add({"m-Q4.gguf": WEIGHTS})
+    target = rig.blobs / sha_of(WEIGHTS)
+
+    half_written = target.with_name(f".{journal_of(target).name}.{dead_pid()}.tmp")
+
+    def end_first(moment: str) -> None:
+        if moment == f"before create {partial_of(target)}":
+            target.write_bytes(WEIGHTS.part(0, len(WEIGHTS)))
+            half_written.touch()
+
+    monkeypatch.setattr(effects, "hook", end_first)
+    rig.fetch()
+    rig.assert_right(WEIGHTS)
+    assert rig.gets() == 0
 
 
 def test_memory_does_not_grow_with_the_file(hub: HubServer, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import Answer, Rig, eventually, free_port, rig, write_keys
+from e2e.machine import free_port
+from gateway_rig import Answer, Rig, eventually, rig, write_keys
 from prometheus_text import Page, read_page
 
 from reconciler.drivers import nginx

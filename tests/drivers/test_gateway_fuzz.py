@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import WORLD, Rig, forget_requests, free_port, rig, write_keys
+from e2e.machine import free_port
+from gateway_rig import WORLD, Rig, forget_requests, rig, write_keys
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import Answer, Rig, eventually, forget_requests, free_port, rig
+from e2e.machine import free_port
+from gateway_rig import Answer, Rig, eventually, forget_requests, rig
 
 from reconciler.core.words import InstanceName
+from reconciler.drivers.clock import SystemClock
 
 MEGABYTE = 1024 * 1024
 
@@ -109,6 +111,28 @@ def test_what_will_not_come_back_is_refused_at_once(world: Rig) -> None:
     finally:
         world.gateway.publish({})
         world.route("m.1", "a")
+
+
+def test_who_asks_for_a_model_that_rests_for_a_while_is_told_how_long(world: Rig) -> None:
+    world.unroute("m.1")
+    until = SystemClock().now() + 3600
+    world.gateway.publish({"m.1": {"phase": "suspended", "reason": "at rest", "until": until}})
+    try:
+        answer = world.ask("POST", "/v1/x", {"model": "m"})
+        assert (answer.status, answer.error) == (503, "model 'm.1' is at rest")
+        assert 3000 < int(answer.headers["retry-after"]) <= 3600
+    finally:
+        world.gateway.publish({})
+        world.route("m.1", "a")
+
+
+def test_a_rest_that_is_over_is_a_start_that_is_waited_for(world: Rig) -> None:
+    world.unroute("m.1")
+    world.gateway.publish({"m.1": {"phase": "suspended", "reason": "at rest", "until": 1.5}})
+    held = Held(world, "/v1/x", {"model": "m"})
+    world.gateway.publish({})
+    world.route("m.1", "a")
+    assert held.answer().status == 200
 
 
 @pytest.mark.parametrize("path", ["/props?model=m", "/api/m.1/slots"])

@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import (
-    WORLD,
-    Rig,
-    eventually,
-    forget_requests,
-    free_port,
-    only,
-    rig,
-    write_keys,
-)
+from e2e.machine import free_port
+from gateway_rig import WORLD, Rig, eventually, forget_requests, only, rig, write_keys
 
 ALICE, BOB, NOBODY = "alice-key-1", "bob-key-22", "nobody-key-3"
 FILE = f"alice:{ALICE}\nbob:{BOB}:org/alpha:Q4,idle\nnobody:{NOBODY}:gone\n"
@@ -352,4 +344,4 @@ def test_many_keys_are_looked_up(world: Rig) -> None:
         assert made.ask("GET", "/api/m49/x", headers=bearer("key-of-user-1999")).status == 200
         assert made.ask("GET", "/api/m49/x", headers=bearer("key-of-user-1998")).status == 403
         assert made.ask("GET", "/api/m49/x", headers=bearer("key-of-user-2000")).status == 401
-        assert "map_hash" not in (Path(made.site.gateway) / "logs" / "check.log").read_text()
+        assert "map_hash" not in (Path(made.site.gateway) / "logs" / "start.log").read_text()

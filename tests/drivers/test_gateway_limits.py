@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import Answer, Rig, eventually, forget_requests, free_port, rig, write_keys
+from e2e.machine import free_port
+from gateway_rig import Answer, Rig, eventually, forget_requests, rig, write_keys
 
 LIMITS = {
     "free": "",

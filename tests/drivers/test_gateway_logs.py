@@ -77,6 +77,16 @@ def test_a_log_that_was_moved_aside_begins_anew(world: Rig) -> None:
     assert (answer.body, place(answer)) == (b"of the new server\n", (0, 18))
 
 
+def test_what_follows_on_a_part_that_was_set_aside_has_moved_by_as_much(world: Rig) -> None:
+    log(world, "alpha.log.1").write_bytes(b"x" * 1000)
+    log(world).write_bytes(b"known\nnew\n")
+    answer = tail(world, "?after=1006")
+    assert (answer.body, place(answer)) == (b"new\n", (6, 10))
+    assert tail(world, "?after=999").body == b"known\nnew\n"
+    # It cannot be that one: another server's.
+    assert tail(world, "?after=5000").body == b"known\nnew\n"
+
+
 def test_of_a_large_log_only_the_end_is_read(world: Rig) -> None:
     with log(world).open("wb") as file:
         file.truncate(2**40)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from gateway_rig import Rig, forget_requests, only, rig, world_of_models
+
+from reconciler.core.words import InstanceName
+from reconciler.drivers.clock import SystemClock
 
 MEGABYTE = 1024 * 1024
 
@@ -213,3 +218,25 @@ def test_without_any_model_it_says_so() -> None:
         assert empty.ask("GET", "/v1/models").json["data"] == []
         assert empty.ask("POST", "/v1/x", {"model": "a"}).status == 404
         assert "none is running" in empty.ask("POST", "/v1/x", {}).error
+
+
+def test_who_asks_for_a_model_that_starts_is_told_when_it_will_be_there(world: Rig) -> None:
+    """By how long its last start took, from the moment that its new socket was made."""
+
+    def told(*, start_s: float, ago_s: float | None = None) -> int:
+        world.gateway.publish({"down": {"start_s": start_s}})
+        if ago_s is not None:
+            os.utime(path, (0, SystemClock().now() - ago_s))
+        return int(world.ask("POST", "/v1/x", {"model": "down"}).headers["retry-after"])
+
+    path = Path(world.site.socket(InstanceName("down"), "a"))
+    try:
+        assert told(start_s=90.0) == 91
+        with socket.socket(socket.AF_UNIX) as coming:
+            coming.bind(str(path))
+            assert 50 < told(start_s=90.0, ago_s=30.0) <= 61
+            assert told(start_s=90.0, ago_s=100.0) == 2
+            assert told(start_s=9000.0, ago_s=0.0) == 600
+    finally:
+        world.gateway.publish({})
+        path.unlink()

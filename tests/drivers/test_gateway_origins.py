@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from gateway_rig import WORLD, Answer, Rig, forget_requests, free_port, only, rig
+from e2e.machine import free_port
+from gateway_rig import WORLD, Answer, Rig, forget_requests, only, rig
 
 CHAT, KEY = "https://chat.lan:3000", "alice-key-1"
 ASK = {"model": "alpha"}

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from gateway_rig import WORLD, Rig, rig
 
+from reconciler.core.pending import Watching, watching_text
 from reconciler.drivers import proc
 
 ALICE, BOB, NOBODY = "alice-key-1", "bob-key-22", "nobody-key-3"
 FILE = f"alice:{ALICE}\nbob:{BOB}:twin,idle\nnobody:{NOBODY}:gone\n"
-NEVER: dict[str, Any] = {"at": None, "file": None, "pending": [], "downloads": []}
+NEVER: dict[str, Any] = {"at": None, "file": None, "pending": [], "downloads": [], "watch": None}
 REST = {"action": "create", "reason": "why"}
 PENDING: list[dict[str, Any]] = [
     {"type": "gateway", "name": "gateway", **REST},
@@ -63,9 +64,26 @@ def test_what_is_not_there_or_broken_says_nothing(world: Rig, text: str) -> None
 
 def test_a_key_sees_what_is_about_its_models(world: Rig) -> None:
     write(world, json.dumps(STATUS))
-    assert told(world, ALICE) == {**STATUS, "downloads": []}
-    assert told(world, BOB) == {**STATUS, "pending": [PENDING[2], PENDING[4]], "downloads": []}
+    assert told(world, ALICE) == {**STATUS, "downloads": [], "watch": None}
+    of_bob = [PENDING[2], PENDING[4]]
+    assert told(world, BOB) == {**STATUS, "pending": of_bob, "downloads": [], "watch": None}
     assert told(world, NOBODY)["pending"] == []
+
+
+def test_a_watch_is_told_of_while_it_lives_to_keys_without_a_limit(world: Rig) -> None:
+    me = proc.ref_of(os.getpid())
+    assert me
+    path = Path(world.site.gateway) / "watch.json"
+    watching = Watching(1.5, trouble="<img onerror=x>", held="too much")
+    path.write_text(watching_text(watching, (me.pid, me.start_ticks)))
+    said = {"pid": me.pid, "since": 1.5, "trouble": "<img onerror=x>", "held": "too much"}
+    assert told(world, ALICE)["watch"] == said
+    assert told(world, BOB)["watch"] is None
+    path.write_text(watching_text(watching, (me.pid, me.start_ticks + 1)))
+    assert told(world, ALICE)["watch"] is None
+    path.write_text("[")
+    assert told(world, ALICE)["watch"] is None
+    path.unlink()
 
 
 def test_files_on_their_way_are_those_of_runs_that_live(world: Rig) -> None:

@@ -385,6 +385,9 @@ def test_the_models_as_json(world: Rig) -> None:
     asked = world.ask("POST", "/v1/completions", {"model": "down", "prompt": ""})
     assert (asked.status, "retry-after" in asked.headers) == (503, False)
     assert asked.json["error"]["message"] == "model 'down' is suspended by `stop`"
+    world.gateway.publish({"beta": rest, "down": {**rest, "until": 1.5}})
+    eventually(lambda: listed()["down"]["phase"] == "exited")
+    assert listed()["down"]["reason"] is None
     assert listed()["beta"]["phase"] == "ready", "it answers, whatever the note says"
     assert listed()["alpha"]["port"] == world.ports["alpha"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.machine import free_port
 from engine_programs import EngineProgram, real_engines
 from engine_server import Server
-from gateway_rig import Rig, eventually, forget_requests, free_port, only, rig, write_keys
+from gateway_rig import Rig, eventually, forget_requests, only, rig, write_keys
 
 from reconciler.core.words import InstanceName
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from certificates import Certificate, make_certificate
-from gateway_rig import PATIENCE_S, Rig, eventually, forget_requests, free_port, only, rig
+from e2e.machine import free_port
+from gateway_rig import PATIENCE_S, Rig, eventually, forget_requests, only, rig
 
 from reconciler.errors import GatewayError
 

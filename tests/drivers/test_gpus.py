@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.observed import ObservedGpu
+from reconciler.core.resources import ObservedGpu
+from reconciler.drivers import gpus as gpus_module
 from reconciler.drivers.gpus import GpuMemory
 
 HERE = os.getpid()
@@ -172,3 +173,50 @@ def test_each_driver_has_its_own_words(machine: Path, lines: str, count: int) ->
     folder.mkdir(parents=True)
     (folder / "9").write_text(f"drm-client-id:\t1\n{lines}\n", encoding="utf-8")
     assert gpus(machine).memory_by_pid() == ({HERE: count * 2**20} if count else {})
+
+
+PMON = """\
+# gpu         pid   type     sm    mem    enc    dec    jpg    ofa    command
+# Idx           #    C/G      %      %      %      %      %      %    name
+    0          7     C     97     41      -      -      -      -    llama-server
+    0          8     C      0      0      -      -      -      -    llama-server
+    1          9     G      -      -      -      -      -      -    Xorg
+    2          -     -      -      -      -      -      -      -    -
+"""
+"""As the manual of nvidia-smi shows it."""
+
+
+def test_nvidia_tells_whose_work_a_card_does(machine: Path) -> None:
+    (machine / "pmon").write_text(PMON, encoding="utf-8")
+    nvidia_smi(
+        machine, f'echo "$*" > "$0.args"; while read -r l; do echo "$l"; done < {machine}/pmon'
+    )
+    assert [gpus(machine).are_busy({pid}) for pid in (7, 8, 9, 10)] == [True, False, False, False]
+    assert gpus(machine).are_busy({8, 7})
+    asked = (machine / "bin" / "nvidia-smi.args").read_text(encoding="utf-8")
+    assert asked.split() == ["pmon", "--count", "1", "--select", "u"]
+
+
+@pytest.mark.parametrize("script", ["exit 9", "printf '# gpu pid\\n0 7\\n'", "echo 0 7 C 97"])
+def test_a_broken_driver_tells_of_no_work(machine: Path, script: str) -> None:
+    nvidia_smi(machine, script)
+    assert not gpus(machine).are_busy({7})
+
+
+def test_the_kernels_drivers_tell_how_long_an_engine_was_busy(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "dev" / "dri").mkdir()
+    folder = machine / "proc" / "7" / "fdinfo"
+    folder.mkdir(parents=True)
+    busy_ns = iter((10**9, 10**9 + 10**6, 2 * 10**9, 4 * 10**9))
+
+    def go_on(_seconds: float) -> None:
+        text = f"drm-client-id:\t1\ndrm-engine-compute:\t{next(busy_ns)} ns\n"
+        (folder / "5").write_text(f"{text}drm-engine-capacity-gfx:\t8\n", encoding="utf-8")
+
+    go_on(0)
+    monkeypatch.setattr(gpus_module, "sleep", go_on)
+    assert not gpus(machine).are_busy({7})
+    assert gpus(machine).are_busy({7})
+    assert not gpus(machine).are_busy({8})

@@ -12,6 +12,7 @@ from waiting import PATIENCE_S, eventually
 
 from reconciler.core.observed import ProcessRef
 from reconciler.core.words import InstanceName, Phase
+from reconciler.drivers import proc
 
 M = InstanceName("m")
 BESIDE = ("/bin/sh", "-c", '(setsid sleep 60 &) ; exec "$@"', "sh", *COMMAND)
@@ -69,3 +70,10 @@ def test_forgetting_one_copy_leaves_the_other_and_its_helper(rig: ProcessRig) ->
     rig.runtime.forget(old, M, address_of(rig, "a"))
     assert len(rig.pids()) == 2
     assert [one.ref for one in rig.runtime.list()] == [new]
+
+
+def test_what_it_reads_is_seen_also_below_a_wrapper(rig: ProcessRig) -> None:
+    wrapped = ("/bin/sh", "-c", '"$@"; :', "sh", *COMMAND)
+    wrapper = rig.runtime.start(replace(rig.launch(), command=wrapped))
+    eventually(lambda: "up" in rig.log(), "up")
+    assert rig.fresh().bytes_read(wrapper) > proc.loaded_bytes(wrapper.pid) + 2**20

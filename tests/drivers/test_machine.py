@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reconciler.core.facts import EngineConfig, Folder, Limits
-from reconciler.core.observed import ObservedMemory
+from reconciler.core.facts import Folder, Limits
+from reconciler.core.resources import ObservedMemory
 from reconciler.drivers.machine import LinuxMachine
 
 MEMINFO = """\
@@ -204,33 +204,3 @@ def test_a_folder_that_git_would_show(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not shows(str(tmp_path / "models"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not shows(str(tmp_path / "other"))
-
-
-# ---- what engines read by themselves
-
-
-def test_config_files_of_engines(machine: Path) -> None:
-    system, own = machine / "etc" / "llama.cpp", machine / "config" / "llama.cpp"
-    environment = {"XDG_CONFIG_HOME": str(machine / "config")}
-    found = LinuxMachine(etc=machine / "etc")
-    assert found.engine_configs(environment) == ()
-    for folder in (system, own):
-        folder.mkdir(parents=True)
-    (system / "config.ini").write_text(
-        "version = 1\n; temp = 5\nctx-size = 7\n[*]\n temp=1\nctx-size = 8\n"
-        "[some-model]\nsecret-of-theirs = 1\n[default]\nn-gpu-layers = 99\n"
-    )
-    (own / "config.ini").write_text("")
-    keys = ("ctx-size", "temp", "n-gpu-layers")
-    assert found.engine_configs(environment) == (
-        EngineConfig(str(system / "config.ini"), keys, reaches_ours=True),
-        EngineConfig(str(own / "config.ini"), (), reaches_ours=False),
-    )
-
-
-def test_the_users_config_file_without_xdg(machine: Path) -> None:
-    folder = machine / ".config" / "llama.cpp"
-    folder.mkdir(parents=True)
-    (folder / "config.ini").write_text("temp = 1\n")
-    (found,) = LinuxMachine(etc=machine).engine_configs({"HOME": str(machine)})
-    assert found == EngineConfig(str(folder / "config.ini"), ("temp",), reaches_ours=False)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import Rig, eventually, free_port, rig
+from e2e.machine import free_port
+from gateway_rig import Rig, eventually, rig
 
 from reconciler.core.gateway_view import live_file
 from reconciler.core.observed import ObservedGateway

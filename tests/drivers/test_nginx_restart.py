@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from gateway_rig import Rig, eventually, free_port, rig
+from e2e.machine import free_port
+from gateway_rig import Rig, eventually, rig
 
 from reconciler.core.outline import stuck_addresses
 from reconciler.core.plan import RenderedGateway

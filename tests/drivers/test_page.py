@@ -13,7 +13,7 @@ from browser import Window, chromium, window, without_scripts
 from gateway_rig import Rig, forget_requests, rig
 from playwright.sync_api import Browser, Page, expect
 
-from reconciler.core.pending import Coming, coming_text
+from reconciler.core.pending import Coming, Watching, coming_text, watching_text
 from reconciler.core.words import ModelName
 from reconciler.drivers import effects, proc
 from reconciler.drivers.clock import SystemClock
@@ -160,6 +160,23 @@ def test_a_refusal_says_why_and_when_to_come_again(opened: Window) -> None:
     said = opened.page.locator(".said .error")
     expect(said).to_contain_text("the server of model 'down' does not answer")
     expect(said).to_contain_text("says which. Try again in 2 s.")
+
+
+def test_a_watch_and_what_stands_in_its_way_are_told_as_text(opened: Window, world: Rig) -> None:
+    page, me = opened.page, proc.ref_of(os.getpid())
+    assert me
+    expect(page.locator("#held")).to_be_hidden()
+    path = Path(world.site.gateway) / "watch.json"
+    watching = Watching(SystemClock().now() - 7200, trouble=f"{MARKUP} x", held=f"{MARKUP} y")
+    try:
+        path.write_text(watching_text(watching, (me.pid, me.start_ticks)))
+        expect(page.locator("#trouble")).to_contain_text(f"{MARKUP} x")
+        expect(page.locator("#held")).to_contain_text(f"{MARKUP} y")
+        expect(page.locator("#watch")).to_have_text(f"A watch keeps it so, for 2 h (pid {me.pid}).")
+    finally:
+        path.unlink()
+    expect(page.locator("#trouble")).to_be_hidden()
+    expect(page.locator("#watch")).to_be_empty()
 
 
 def test_downloads_have_bars(opened: Window, world: Rig) -> None:

@@ -17,7 +17,8 @@ import pytest
 from waiting import eventually, free_port
 
 from reconciler.core.observed import PortHolder
-from reconciler.drivers.ports import TcpPorts
+from reconciler.drivers import ports
+from reconciler.drivers.ports import Listener, TcpPorts, read_listeners
 
 ANY = str(IPv4Address(0))
 LISTEN = """
@@ -65,7 +66,7 @@ def holder_of(port: int, host: str = "127.0.0.1", **ours: int) -> PortHolder | N
 
 
 def test_nothing_wanted_is_nothing_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(psutil, "net_connections")
+    monkeypatch.delattr(ports, "listeners")
     assert TcpPorts().holders({}, {}) == {}
 
 
@@ -80,6 +81,13 @@ def test_a_stranger_is_named(strangers: ExitStack) -> None:
     assert (found.port, found.pid, found.owner) == (taken.port, taken.pid, None)
     assert str(found).startswith(f"port {taken.port} is held by pid {taken.pid} ({sys.executable}")
     assert len(found.command) <= 120
+
+
+def test_a_strangers_secrets_are_not_told(strangers: ExitStack) -> None:
+    taken = stranger(strangers, "127.0.0.1", title="server --api-key sk-hers")
+    found = holder_of(taken.port)
+    assert found is not None
+    assert found.command.startswith("server --api-key (not shown) ")
 
 
 def test_ours_is_known_by_its_pid(strangers: ExitStack) -> None:
@@ -114,21 +122,12 @@ def test_what_stands_in_the_way(
     assert (holder_of(port, wanted) is not None) is in_the_way
 
 
-class Address(NamedTuple):
-    ip: str
-    port: int
-
-
-class Connection(NamedTuple):
-    """As psutil gives them."""
-
-    laddr: tuple[()] | Address
-    pid: int | None
-    status: str
-
-
-def connection(ip: str, pid: int | None, status: str = psutil.CONN_LISTEN) -> Connection:
-    return Connection(Address(ip, 8001) if ip else (), pid, status)
+def seen(monkeypatch: pytest.MonkeyPatch, *sockets: tuple[str, int | None]) -> None:
+    """Let the kernel say that these addresses are listened on, port 8001, by these pids."""
+    found = [Listener(ip, 8001, str(number)) for number, (ip, _) in enumerate(sockets)]
+    pids = {str(number): pid for number, (_, pid) in enumerate(sockets) if pid is not None}
+    monkeypatch.setattr(ports, "listeners", lambda: found)
+    monkeypatch.setattr(ports, "pids_of", lambda *_: pids)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +143,12 @@ def connection(ip: str, pid: int | None, status: str = psutil.CONN_LISTEN) -> Co
 def test_ipv6_as_the_file_writes_it(
     monkeypatch: pytest.MonkeyPatch, taken: str, wanted: str, in_the_way: bool
 ) -> None:
-    monkeypatch.setattr(psutil, "net_connections", lambda **_: [connection(taken, None)])
+    seen(monkeypatch, (taken, None))
     assert (holder_of(8001, wanted) is not None) is in_the_way
 
 
 def test_a_process_of_another_user_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "net_connections", lambda **_: [connection("127.0.0.1", None)])
+    seen(monkeypatch, ("127.0.0.1", None))
     found = holder_of(8001)
     assert found == PortHolder(8001, None)
     assert str(found) == "port 8001 is held by a process of another user"
@@ -157,26 +156,32 @@ def test_a_process_of_another_user_has_no_name(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_named_holder_says_more_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
     here = os.getpid()
-    both = [connection("127.0.0.1", None), connection("127.0.0.1", here)]
-    for seen in (both, both[::-1]):
-        monkeypatch.setattr(psutil, "net_connections", lambda seen=seen, **_: seen)
+    both = [("127.0.0.1", None), ("127.0.0.1", here)]
+    for one in (both, both[::-1]):
+        seen(monkeypatch, *one)
         found = holder_of(8001)
         assert found is not None
         assert found.pid == here
 
 
 def test_our_own_holder_is_not_covered_by_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [connection("127.0.0.1", os.getpid()), connection(ANY, 1)]
-    monkeypatch.setattr(psutil, "net_connections", lambda **_: both)
+    seen(monkeypatch, ("127.0.0.1", os.getpid()), (ANY, 1))
     found = holder_of(8001, m=os.getpid())
     assert found is not None
     assert found.owner == "m"
 
 
-def test_who_only_talks_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = [connection("127.0.0.1", 1, psutil.CONN_ESTABLISHED), connection("", 1)]
-    monkeypatch.setattr(psutil, "net_connections", lambda **_: seen)
-    assert holder_of(8001) is None
+def test_who_only_talks_does_not_listen() -> None:
+    head = "  sl  local_address rem_address   st and so on"
+    row = "   {}: {} 00000000:0000 {} 00000000:00000000 00:00000000 00000000  1000  0 {} 1 0"
+    table = [
+        head,
+        row.format(0, "0100007F:1F41", "0A", 7),
+        row.format(1, "0100007F:1F41", "01", 8),
+        row.format(2, "00000000000000000000000001000000:0050", "0A", 9),
+    ]
+    found = list(read_listeners("\n".join(table)))
+    assert found == [Listener("127.0.0.1", 8001, "7"), Listener("::1", 80, "9")]
 
 
 def test_a_connection_of_ours_to_elsewhere_is_no_holder(strangers: ExitStack) -> None:
@@ -186,8 +191,7 @@ def test_a_connection_of_ours_to_elsewhere_is_no_holder(strangers: ExitStack) ->
 
 
 def test_a_holder_that_has_gone_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = [connection("127.0.0.1", 2**22 + 1)]
-    monkeypatch.setattr(psutil, "net_connections", lambda **_: gone)
+    seen(monkeypatch, ("127.0.0.1", 2**22 + 1))
     found = holder_of(8001, m=2**22 + 1)
     assert found is not None
     assert (found.command, found.owner) == ("", None)

@@ -43,6 +43,31 @@ def ref(pid: int) -> ProcessRef:
     return found
 
 
+ENDS_ITS_FIRST_THREAD = """
+import ctypes, os, threading
+threading.Thread(target=input).start()
+ctypes.CDLL(None).syscall(93 if os.uname().machine == "aarch64" else 60, 0)
+"""
+
+
+def test_a_process_lives_until_its_last_thread_has_ended() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS_ITS_FIRST_THREAD], stdin=subprocess.PIPE
+    ) as process:
+        known = ref(process.pid)
+
+        def has_begun_to_end() -> bool:
+            seen = proc.read_stat(process.pid)
+            return seen is not None and (seen.state, seen.threads) == ("Z", 2)
+
+        eventually(has_begun_to_end, "its first thread has ended")
+        assert proc.lives(known)
+        assert not proc.wait_gone(known, 0.2, NEVER)
+        process.kill()
+        assert proc.wait_gone(known, PATIENCE_S, NEVER)
+        assert not proc.lives(known)
+
+
 def test_nobody_has_no_traces() -> None:
     assert proc.read_stat(NOBODY) is None
     assert proc.ref_of(NOBODY) is None

@@ -14,16 +14,17 @@ from reconciler.drivers.programs import Answer, ask
 
 def test_an_answer() -> None:
     words = ["sh", "-c", "echo out; echo talk >&2; exit 3"]
-    assert ask(words, timeout=10) == Answer(3, "out\n", "talk\n")
+    assert ask(words, timeout=10) == Answer(3, "out\n", "talk\n", b"out\n")
 
 
 def test_a_signal_and_bytes_that_are_no_text() -> None:
     answer = ask(["sh", "-c", "printf '\\377'; kill -9 $$"], timeout=10)
-    assert answer == Answer(-signal.SIGKILL, "\ufffd", "")
+    assert answer == Answer(-signal.SIGKILL, "\ufffd", "", b"\xff")
 
 
 def test_it_reads_nothing_from_us() -> None:
     assert ask(["cat"], timeout=10) == Answer(0, "", "")
+    assert ask(["cat"], timeout=10, given="a word") == Answer(0, "a word", "", b"a word")
 
 
 def test_the_environment_is_ours_or_the_one_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

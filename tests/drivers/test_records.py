@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from fake_records import FakeRecords
 
+from reconciler.core.git_branch import Fetched
 from reconciler.core.history import LARGEST_FILE, Ending, Origin, Record, begun
-from reconciler.core.pending import Coming, Noted, Status
+from reconciler.core.parse import SourceText
+from reconciler.core.pending import Coming, Noted, Status, Watching
 from reconciler.core.plan import ResourceType
 from reconciler.core.site import Site
 from reconciler.core.words import ModelName
@@ -262,6 +264,23 @@ def test_the_commit_of_a_file(site: Site, real: RunRecords, flags: tuple[str, ..
     assert (real.origin().commit, real.origin().dirty) == (head, True)
 
 
+def test_what_a_repository_names_as_programs_is_not_run(site: Site, real: RunRecords) -> None:
+    desired(site)
+    head = commit(site)
+    root = Path(site.root)
+    trap = root / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {root}/sprung\n")
+    trap.chmod(0o755)
+    named = ("core.fsmonitor", "core.pager", "diff.external", "alias.rev-parse", "filter.x.clean")
+    for name in (*named, "core.sshCommand", "credential.helper"):
+        git(root, "config", name, f"!{trap}" if name.startswith("alias") else str(trap))
+    git(root, "config", "core.hooksPath", str(root))
+    (root / ".gitattributes").write_text("* filter=x diff=x\n")
+    desired(site, text="version: 1\nmodels: {}\n")
+    assert (real.origin().commit, real.origin().dirty) == (head, True)
+    assert not (root / "sprung").exists()
+
+
 def test_a_file_that_git_does_not_know_has_no_commit(site: Site) -> None:
     desired(site)
     commit(site)
@@ -286,6 +305,17 @@ def test_the_commit_of_a_folder_and_of_a_link(site: Site) -> None:
     assert (linked.origin().commit, linked.origin().dirty) == (head, False)
     desired(site, "y.yaml")
     assert (whole.origin().commit, whole.origin().dirty) == (head, True)
+
+
+def test_what_is_followed_is_another_commit_than_is_checked_out(
+    site: Site, real: RunRecords
+) -> None:
+    desired(site)
+    commit(site)
+    real.fetched = Fetched("f" * 40, (SourceText("desired/x.yaml", b"x"),), None)
+    found = real.origin()
+    assert (found.commit, found.dirty) == ("f" * 40, False)
+    assert found.spec == hashlib.sha256(b"x").hexdigest()
 
 
 def test_asking_git_writes_nothing_and_runs_nothing(site: Site, real: RunRecords) -> None:
@@ -331,3 +361,17 @@ def test_a_user_without_a_name(real: RunRecords, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("pwd.getpwuid", unknown)
     assert real.origin().who == str(os.getuid())
+
+
+# ---- a watch
+
+
+def test_a_watch_is_shown_once_there_is_a_gateway_and_goes(real: RunRecords, site: Site) -> None:
+    path = Path(site.gateway) / "watch.json"
+    assert not real.show_watch(Watching(1.5))
+    path.parent.mkdir(parents=True)
+    assert real.show_watch(Watching(1.5, held="too much"))
+    said = json.loads(path.read_text())
+    assert (said["process"][0], said["held"]) == (os.getpid(), "too much")
+    assert real.show_watch(None)
+    assert not path.exists()

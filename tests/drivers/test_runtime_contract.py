@@ -13,11 +13,11 @@ from launches import make_launch
 from process_rig import NEVER, ProcessRig, process_rig
 from waiting import PATIENCE_S, eventually
 
+from reconciler.core.launch import Launch
 from reconciler.core.observed import ObservedServer, ProcessRef
-from reconciler.core.plan import Launch
 from reconciler.core.words import InstanceName, Phase
 from reconciler.drivers import processes
-from reconciler.drivers.base import Runtime
+from reconciler.drivers.base_runtime import Runtime
 from reconciler.errors import EngineError
 
 M = InstanceName("m")
@@ -230,6 +230,12 @@ class RuntimeContract:
         assert ended is not None
         assert (ended.code, ended.log_tail) == (3, "first\nsecond")
         assert world.runtime.log_tail(M, 1) == "second"
+
+    def test_what_is_gone_reads_nothing(self, world: World) -> None:
+        ref = world.start()
+        assert world.runtime.bytes_read(ref) >= 0
+        self.end(world, ref)
+        assert world.runtime.bytes_read(ref) == 0
 
     def test_another_process_of_that_pid_is_never_touched(self, world: World) -> None:
         ref = world.start()

@@ -13,12 +13,12 @@ import pytest
 from certificates import make_certificate
 from fake_runtime import FakeClock
 
-from reconciler.core.desired import Gateway
+from reconciler.core.desired import DesiredState, Gateway
 from reconciler.core.keys import GatewayKey
 from reconciler.core.observed import GatewaySecrets
 from reconciler.drivers import secrets
 from reconciler.drivers.clock import SystemClock
-from reconciler.drivers.secrets import SecretFiles
+from reconciler.drivers.secrets import SecretFiles, known_secrets
 
 pytestmark = pytest.mark.needs("openssl")
 KEYS = "alice:alice-key-1\nbob:bob-key-22:tiny\n"
@@ -229,3 +229,22 @@ def test_of_a_chain_the_first_certificate_counts(root: Path, tmp_path: Path) -> 
     found = read(root, TLS)
     assert (found.problem, found.valid_until) == ("", alone.valid_until)
     assert found.certificate != alone.certificate
+
+
+def test_all_secrets_of_a_root_are_known_to_be_hidden(root: Path, tmp_path: Path) -> None:
+    env = {"HF_TOKEN": "hf_ofmodel", "PLAIN": "looks-plain", "GGML_X": "shown"}
+    fields = {"source": {"path": "x.gguf"}, "port": 8001, "env": env}
+    state = {"version": 1, "gateway": {**FILES, **TLS}, "models": {"a": fields}}
+    # Its rights are wrong: a command can read it all the same.
+    write(root / "secrets" / "keys", KEYS, 0o644)
+    write(tmp_path / "token", "hf_login\n")
+    given = {"DB_PASSWORD": "swordfish", "PWD": str(root), "LANG": "C", "EMPTY_KEY": ""}
+    desired, token = DesiredState.model_validate(state), str(tmp_path / "token")
+    found = known_secrets(str(root), desired, given, token)
+    key = (root / "tls" / "key.pem").read_text()
+    of_gateway = {"alice-key-1", "bob-key-22", key}
+    assert found == of_gateway | {"hf_ofmodel", "looks-plain", "hf_login\n", "swordfish"}
+    nothing = DesiredState.model_validate({"version": 1, "gateway": None})
+    assert known_secrets(str(root), nothing, {}, str(tmp_path)) == frozenset()
+    bare = DesiredState.model_validate({"version": 1})
+    assert known_secrets(str(root), bare, {}, "/nowhere") == frozenset()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.causes import REBOOTED
 from reconciler.core.observed import LastExit
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, SpecHash
-from reconciler.drivers.server_logs import REBOOTED, deaths
+from reconciler.drivers.server_logs import deaths
 
 M = InstanceName("m")
 LONG_AGO = 1000.0
@@ -38,9 +39,10 @@ def leave(site: Site, slot: str, note: str = "", log: str | None = None, name: s
 
 def test_the_end_of_the_log_tells_why(site: Site) -> None:
     leave(site, "a", log="ok\nggml: failed to allocate buffer\n")
-    assert deaths(site, (), 0.0) == {
-        M: LastExit(1050.0, "not enough memory", SpecHash(""), seen=False)
-    }
+    found = deaths(site, (), 0.0)[M]
+    assert (found.at, found.reason, found.seen) == (1050.0, "not enough memory", False)
+    assert found.final
+    assert "smaller quant" in found.hint
 
 
 def test_a_start_that_never_was_is_no_death(site: Site) -> None:
@@ -81,7 +83,7 @@ def test_who_lives_has_not_died(site: Site) -> None:
 
 def test_after_a_reboot_the_log_says_nothing(site: Site) -> None:
     leave(site, "a", log="failed to allocate\n")
-    assert deaths(site, (), LONG_AGO + 60)[M].reason == REBOOTED
+    assert deaths(site, (), LONG_AGO + 60)[M].reason == REBOOTED.reason
 
 
 def test_nothing_ever_ran(tmp_path: Path) -> None:

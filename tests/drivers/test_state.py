@@ -11,12 +11,17 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_drivers import FakeState
+from launches import make_launch
 
-from reconciler.core.observed import Journal, LastExit, Suspension
+from reconciler.core.downtime import LastStart
+from reconciler.core.launch import LastGood
+from reconciler.core.observed import Journal, LastExit
+from reconciler.core.suspension import Suspension
 from reconciler.core.words import InstanceName, ModelName, SpecHash
 from reconciler.drivers import effects, locks, proc
 from reconciler.drivers.base import State
@@ -26,8 +31,18 @@ from reconciler.errors import ExitCode, LockHeldError, StateFolderError
 FULL = Journal(
     desired="desired/prod.yaml",
     protected=frozenset({ModelName("z"), ModelName("a")}),
-    suspended={ModelName("m"): Suspension(12.5, "by hand")},
+    suspended={
+        ModelName("m"): Suspension(12.5, "by hand"),
+        ModelName("n"): Suspension(12.5, "", 99.5, 7200),
+    },
     last_exits={InstanceName("m[1]"): LastExit(3.25, "it died: \u00fc", SpecHash("abc"))},
+    parts={"m": "0123456789ab", "gateway": "0123456789ab"},
+    starts={InstanceName("m[1]"): LastStart(0.25, 140)},
+    last_good={
+        InstanceName("m"): LastGood(
+            replace(make_launch("m", env=(("A", "1"),)), weights=("/x.gguf",)), SpecHash("x"), "y"
+        )
+    },
 )
 HOLD = """
 import os, sys
@@ -240,6 +255,7 @@ def test_reading_makes_nothing(folder: Path) -> None:
         '{"desired": null, "protected": [], "suspended": [], "last_exits": {}}',
         '{"desired": null, "protected": [], "suspended": {"m": {"x": 1}}, "last_exits": {}}',
         '{"desired": null, "protected": [], "suspended": {}, "last_exits": {"m": {"at": 1}}}',
+        '{"desired": null, "protected": [], "suspended": {}, "last_exits": {}, "starts": {"m": 1}}',
         "\udcff",
     ],
 )

@@ -13,7 +13,7 @@ from hub_server import HubServer
 from tiny_gguf import write_tiny_gguf
 
 from e2e import hub_lab, machine
-from e2e.faults import Launcher, launcher
+from e2e.faults import Launcher, Quick, launcher
 from e2e.lab import FAKE_ENGINE, Lab, engine_of
 
 
@@ -61,6 +61,16 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """Starts the command quickly, and with faults in it."""
     with launcher(tmp_path_factory.mktemp("launcher")) as made:
         yield made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Verbs that are run to their end need not import all of it each time."""
+    made = Quick(tmp_path_factory.mktemp("quick"))
+    Lab.quick = made
+    yield
+    Lab.quick = None
+    made.close()
 
 
 class Stranger:

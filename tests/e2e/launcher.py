@@ -1,4 +1,4 @@
-"""The real command in processes of its own, each with a fault at a chosen moment (see faults.py).
+"""The real command in processes of its own, with or without a fault at a moment (see faults.py).
 
 In: requests on stdin, one JSON a line. Out: on stdout for each of them its pid, then its exit code.
 Every command is a fork of this process, which has imported all of it once: that costs more than an
@@ -8,6 +8,7 @@ outside of any: an effect that is added later has its moments without a word her
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.__main__ import main
+from reconciler.cli.main import command_line
 from reconciler.drivers import effects
 
 CHANGES = ("os.", "shutil.", "subprocess.", "socket.bind")
 LOOKS = frozenset({"os.listdir", "os.scandir", "os.walk", "os.putenv", "os.unsetenv", "os.fork"})
 MEASURED = os.environ.get("COVERAGE_FILE", "\0")
-"""Where lines that were run are noted, under `make test`: no file of ours."""
+"""Where lines that were run are noted, under `make coverage`: no file of ours."""
 _fsync = os.fsync
 
 
@@ -33,7 +35,8 @@ class Moments:
     """What a process passes, written down in order; at one of them the fault happens."""
 
     def __init__(self, request: dict[str, Any]) -> None:
-        self._at, self._errno = request["fault"]["at"], request["fault"]["errno"]
+        self._fault: dict[str, Any] = request["fault"]
+        self._next, self._read = request["next"], ""
         self._short: dict[str, str] = request["short"]
         self._book = os.open(request["book"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._counts: dict[str, int] = {}
@@ -80,20 +83,31 @@ class Moments:
 
     def _pass(self, what: str) -> None:
         with self._lock:
+            self._look_for_another()
             count = self._counts[what] = self._counts.get(what, 0) + 1
             moment = what if count == 1 else f"{what} (#{count})"
             os.write(self._book, f"{moment}\n".encode())
-            if moment != self._at:
+            number = self._fault["errno"]
+            if self._fault["at"] != (what if self._fault["lasts"] else moment):
                 return
-            if self._errno is None:
+            if number is None:
                 signal.raise_signal(signal.SIGKILL)
-        raise OSError(self._errno, os.strerror(self._errno))
+        raise OSError(number, os.strerror(number))
+
+    def _look_for_another(self) -> None:
+        """A fault that we were told of while we run; with it all is counted anew."""
+        with contextlib.suppress(FileNotFoundError):
+            told = str(Path(self._next).readlink())
+            if told != self._read:
+                self._read, self._fault = told, json.loads(told)
+                self._counts.clear()
 
     def _plain(self, what: str) -> str:
         """What an effect is on, alike in each run: no pid, no slot, no generation, no content."""
         for path, name in self._short.items():
             what = what.replace(path, name)
         what = re.sub(r"\b([0-9a-f]{64}|[0-9a-f]{40})\b", "CONTENT", what)
+        what = re.sub(r"(?<=/generations/)\d+\b", "NUMBER", what)
         what = re.sub(r"(?<= )\d+$", lambda pid: owner(pid[0]), what)
         return re.sub(r"\.[ab]\b", ".slot", re.sub(r"\b[0-9a-f]{12}\b", "GENERATION", what))
 
@@ -114,7 +128,10 @@ def become(request: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, path in ((1, request["out"]), (2, request["err"])):
         os.dup2(os.open(path, os.O_WRONLY), descriptor)
-    sys.argv = ["llm-reconcile", *request["words"]]
+    sys.argv = [str(Path(sys.executable).with_name("llm-reconcile")), *request["words"]]
+    for constant, value in request["waits"].items():
+        module, _, name = constant.partition(":")
+        setattr(importlib.import_module(module), name, value)
     if request["fault"]:
         moments = Moments(request)
         for name, limit in request["fault"]["limits"].items():
@@ -126,7 +143,7 @@ def become(request: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Fork a command for each request."""
-    importlib.import_module("reconciler.cli.main")
+    command_line()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
 import socket
 import threading
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from waiting import PATIENCE_S
 
 LOOKS_UNTIL_FOREIGN = 500
 """More than 5 s: by then a process has long executed what it was started for."""
@@ -173,6 +176,21 @@ def kill(processes: Iterable[int], number: signal.Signals = signal.SIGKILL) -> N
             os.kill(pid, number)
         except ProcessLookupError:
             continue
+
+
+def end(processes: Iterable[int]) -> None:
+    """Kill them, and wait until nothing is left of them.
+
+    A dying process loses its environment before its sockets: a moment long it passes for dead, and
+    takes a connection all the same, which then breaks off.
+    """
+    for pid in processes:
+        descriptor = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            assert select.select([descriptor], [], [], PATIENCE_S)[0], f"{pid} does not end"
+        finally:
+            os.close(descriptor)
 
 
 Snapshot = dict[str, tuple[int, ...]]

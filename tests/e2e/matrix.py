@@ -170,7 +170,7 @@ EDIT = Scenario(
     most={"sur": 2},
     stays=frozenset({"keep"}),
     is_symmetric=True,
-    stride=3,
+    stride=10,
 )
 FIRST = Scenario(
     "first",
@@ -197,7 +197,7 @@ FETCH = Scenario(
     Leg(APPLY, frozenset({"a"}), unfetched),
     Leg(APPLY, frozenset({"a"}), unfetched),
     is_symmetric=True,
-    stride=4,
+    stride=8,
     past_effects=("outside: ",),
 )
 

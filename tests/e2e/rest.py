@@ -1,7 +1,7 @@
 """What must be true of a root's processes and files: in the middle of a run, and after one.
 
 In: a lab. Out: a failed assertion. Like machine.py it looks without the product's own eyes; only
-the lock file is read with them.
+the lock file and generations are read with them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from waiting import eventually
 from e2e import machine
 from e2e.lab import Lab
 from reconciler.core.gateway import PART
+from reconciler.core.generations import read_generation
 from reconciler.core.lock_reader import read_lock
 from reconciler.drivers.templates import NAMES
 
 PID_FILE = re.compile(r"\d+\n\d*\n")
-SLOT_NOTE = re.compile(r"((stopping|ended) \d+ \d+\n|log \d+\n)?")
+SLOT_NOTE = re.compile(
+    r"(((stopping|ended) \d+ \d+|log \d+|oom \d+ /\S+|(run|exit) \d+ \d+ \d+)\n)*"
+)
 
 
 def assert_no_file_is_torn(lab: Lab) -> None:
@@ -31,10 +34,12 @@ def assert_no_file_is_torn(lab: Lab) -> None:
     history = lab.state / "history.jsonl"
     for line in history.read_text().splitlines() if history.exists() else ():
         assert json.loads(line)["number"], history
+    kept = [*(lab.state / "generations").glob("*.json")]
+    assert all(read_generation(path.read_text()) for path in kept)
     for path in (lab.root / "run").glob("*.pid"):
         assert PID_FILE.fullmatch(path.read_text()), path
     for path in (lab.state / "slots").glob("*"):
-        assert SLOT_NOTE.fullmatch(path.read_text()), path
+        assert SLOT_NOTE.fullmatch(path.read_text()), (path, path.read_text())
     if lab.lock.exists():
         read_lock(lab.lock.name, lab.lock.read_bytes())
     current = gateway / "current"
@@ -57,8 +62,9 @@ def assert_at_rest(lab: Lab, wanted: Collection[str], *, gateway: bool = True) -
         assert len(held & machine.open_files(pid)) == 1, f"{name} holds no slot"
     assert bool(nginx.master) is gateway
     masters = [nginx.master] if nginx.master else []
+    shells = {machine.parent(pid) for pid in servers.values()}
     eventually(
-        lambda: set(machine.mentioning(f"{lab.folder}/")) == {*servers.values(), *masters},
+        lambda: set(machine.mentioning(f"{lab.folder}/")) - shells == {*servers.values(), *masters},
         "no process is left over",
     )
     eventually(

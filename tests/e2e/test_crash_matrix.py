@@ -30,6 +30,7 @@ from e2e.matrix import (
     shared,
     unfetched,
     unfetched_url,
+    wants,
     within,
 )
 
@@ -48,7 +49,7 @@ def chosen(scenario: Scenario, walk: Walk) -> tuple[list[str], list[str]]:
     """The moments of both legs that are tried."""
     learnt = walk.learn()
     if not NIGHT and not scenario.is_symmetric:
-        return around(learnt[0]), around(learnt[1])
+        return around(learnt[0])[::3], around(learnt[1])[1::3]
     there, back = (around(moments) + within(moments) for moments in learnt)
     return (there, back) if NIGHT else shared(scenario, there, back)
 
@@ -108,10 +109,35 @@ def test_killed_around_an_update(fakes: Lab, commands: Launcher, tiny_model: Pat
             leg,
             setting=unfetched,
             is_symmetric=True,
-            stride=4,
+            stride=10,
             past_effects=("outside: ",),
         )
         walk_through(fakes, commands, update)
+
+
+def test_killed_around_going_back(fakes: Lab, commands: Launcher) -> None:
+    """There and back by `rollback --to N`; of the numbers that it makes only twenty are kept."""
+
+    def two_versions(lab: Lab, _turn: int) -> None:
+        wants("keep", "rec")(lab, 0)
+        lab.apply()
+        wants("keep", "rec", version=0.2)(lab, 0)
+
+    def leg(number: int) -> Leg:
+        words = ("rollback", "--to", f"{number}", "-y", "--allow-destroy", "9")
+        return Leg(words, frozenset({"keep", "rec"}))
+
+    stays = frozenset({"keep"})
+    scenario = Scenario("rollback", leg(1), leg(2), setting=two_versions, stays=stays)
+    with machine.Twins(fakes.root):
+        walk = Walk(scenario, fakes, commands)
+        count = 6 if NIGHT else 2
+        # Each leg has moments of its own: both do the same.
+        there, back = (
+            [Fault(one) for one in moments[at * 7 :: len(moments) // count][:count]]
+            for at, moments in enumerate(around(one) + within(one) for one in walk.learn())
+        )
+        walk.go(there, back, killed)
 
 
 def test_killed_with_real_servers(short_folder: Path, tiny_model: Path, commands: Launcher) -> None:

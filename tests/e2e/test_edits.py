@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from waiting import eventually
 
 from e2e import machine
 from e2e.client import ask_socket
@@ -150,11 +149,9 @@ def test_dead_server_is_started_again(lab: Lab) -> None:
     lab.write({name: {} for name in "abc"})
     lab.apply()
     pids, nginx = lab.pids(), lab.nginx()
-    machine.kill([pids["b"]])
-    eventually(lambda: "b" not in lab.servers(), "it is dead")
-    # A dying process loses its environment before its socket: a moment long it breaks off instead.
-    eventually(lambda: "has exited" in lab.complete("b").error, "its socket is gone")
-    assert lab.complete("b").status == 502
+    machine.end([pids["b"]])
+    answer = lab.complete("b")
+    assert (answer.status, "has exited" in answer.error) == (502, True)
     assert lab.phases(code=3)["b"] in {"absent", "exited"}
     assert "+ instance.b" in lab.plan().out
     lab.apply()
@@ -167,8 +164,7 @@ def test_removed_after_a_crash(lab: Lab) -> None:
     """A server that died by itself leaves nothing behind once its model is out of the file."""
     lab.write({name: {} for name in "abc"})
     lab.apply()
-    machine.kill([lab.pids()["b"]])
-    eventually(lambda: "b" not in lab.servers(), "it is dead")
+    machine.end([lab.pids()["b"]])
     lab.write({name: {} for name in "ac"})
     lab.apply()
     assert not [name for name in lab.left_over() if name.startswith("b")]

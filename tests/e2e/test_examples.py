@@ -27,7 +27,7 @@ from e2e import machine
 from e2e.lab import COMMAND, MEASURED
 from e2e.prometheus import SERVED, check_page, expressions, prometheus
 from reconciler.core.engine import model_flags
-from reconciler.core.engine_help import check_flags
+from reconciler.core.engine_flags import check_flags
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.drivers.desired_files import read_sources
 from reconciler.drivers.engines import EngineFinder
@@ -187,7 +187,9 @@ def test_is_small_and_valid(name: str) -> None:
     file = desired_file(EXAMPLES / name)
     assert any(f"desired/{file.name}" in line for line in commands(name))
     assert parse_desired(read_sources(file, EXAMPLES / name)).warnings == ()
-    assert f'attempt("{name}")' in Path(__file__).read_text(encoding="utf-8"), "no test runs it"
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    wanted = (f'attempt("{name}")', f'/ "examples" / "{name}"')
+    assert any(one in text for text in tests for one in wanted), "no test runs it"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -316,3 +318,18 @@ def test_no_gateway(attempt: Try) -> None:
     for port in ("8001", "8002"):
         assert trial.ports[port] in said["llm-reconcile status"]
         assert not machine.listens(int(trial.ports[port]))
+
+
+def test_files_of_your_own(attempt: Try) -> None:
+    trial = attempt("09-files-of-your-own")
+    lines = commands(trial.name)
+    said = [trial.run(line) for line in lines]
+    assert "qwen (default): http://127.0.0.1:" in said[1]
+    assert 'model: "openai/default"' in said[1]
+    assert "edited by hand" in said[3]
+    assert "oops" not in said[3]
+    assert "Renders: 2 to write, 0 to remove." in said[5]
+    assert "1 unchanged" in said[5]
+    assert "qwen (default, small): " in said[6]
+    assert "oops" not in said[6]
+    assert (trial.folder / "run" / "litellm.reloaded").exists()

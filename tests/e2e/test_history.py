@@ -50,6 +50,7 @@ def test_each_run_that_changes_something_is_told(fakes: Lab) -> None:
         ("stop", "applied"),
         ("apply", "applied"),
     ]
+    assert [one["generation"] for one in found] == [3, 2, 1, 1]
     assert [one["dirty"] for one in found] == [True, True, False, False]
     assert {one["commit"] for one in found} == {git(fakes, "rev-parse", "HEAD")}
     assert {one["file"] for one in found} == {"desired/x.yaml"}

@@ -14,37 +14,61 @@ import pytest
 from engine_programs import real_engines
 from hub_faults import sha_of
 from hub_server import HubServer, hub_server
-from waiting import eventually
 
 from e2e import machine
 from e2e.lab import Lab, engine_of
 from e2e.trace import traced
-from reconciler.cli.main import app
+from reconciler.cli.main import command_line
 
 COUNT = 20
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 FILE = "the desired file"
+OUT = "where a plan is saved"
+SEEN = "where a snapshot is written"
+WRITES = {"--out": OUT, "--snapshot": SEEN}
 LOOKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "validate": ((FILE,),),
-    "plan": ((FILE,), (FILE, "--json")),
-    "status": ((), ("a", "--argv")),
+    "validate": ((FILE, "--engine"),),
+    "fmt": ((FILE, "--check"),),
+    "plan": (
+        (FILE, "--target", "a", "--observed", SEEN),
+        (FILE, "--format", "markdown", "--out", OUT),
+        (FILE, "--against", FILE),
+    ),
+    "show": ((OUT,),),
+    "drift": ((),),
+    "status": ((), ("a", "--argv"), ("--snapshot", SEEN)),
     "list": ((),),
     "logs": (("a",),),
     "health": ((),),
     "metrics": ((),),
-    "schema": ((),),
+    "schema": (("--plan",),),
     "doctor": ((),),
+    "events": ((), ("a",), ("--json",)),
     "history": ((), ("--json",)),
     "version": ((),),
+    "import": (("processes",),),
 }
 """The verbs that only look, and with which words they are tried."""
-ACTS = {"apply", "down", "stop", "start", "restart", "update", "download", "verify", "prune"}
+ACTS = {
+    "apply",
+    "down",
+    "stop",
+    "start",
+    "restart",
+    "update",
+    "download",
+    "verify",
+    "set",
+    "prune",
+    "rollback",
+    "watch",
+}
 ASKS_PROGRAMS = {"doctor"}
 """Who may run other programs, and try them on temporary files: only they can tell what they are."""
 
 
 def verbs() -> set[str]:
-    commands = app.registered_commands
+    commands = command_line().registered_commands
     return {str(one.name or getattr(one.callback, "__name__", "")) for one in commands}
 
 
@@ -101,9 +125,10 @@ def test_second_apply_does_nothing(lab: Lab) -> None:
     assert trace.reads_of(lab.weights) == []
     # What does not run is looked at for its header, to say in time that it is truncated.
     assert set(trace.reads_of(lab.root / "resting.gguf")) == {"mmap"}
-    sockets = f'sun_path="{lab.state}/s/'
+    # Of servers and nginx; and whether there is a watch, which it would wait for.
+    sockets = (f'sun_path="{lab.state}/s/', f'sun_path="{lab.state}/watch.sock"')
     assert trace.connections
-    assert [one for one in trace.connections if sockets not in one] == []
+    assert [one for one in trace.connections if not any(ours in one for ours in sockets)] == []
     assert lab.pids() == pids
     assert lab.nginx() == nginx
     assert {pid: machine.stat(pid)[19] for pid in born} == born
@@ -117,27 +142,29 @@ def looks(lab: Lab, *names: str) -> None:
     lab.variables = {**lab.variables, "TMPDIR": str(temporary)}
     # It tries whether locks work where the state folder lies, or will.
     scratch = (temporary, lab.folder / ".llm-reconcile-", lab.state / ".llm-reconcile-")
+    files = {FILE: lab.file, OUT: lab.folder / "saved", SEEN: lab.folder / "seen"}
     before = everything(lab)
     for verb in names:
         for words in LOOKS[verb]:
-            said = [str(lab.file) if word == FILE else word for word in words]
-            trace = traced(lab, verb, *said)
+            trace = traced(lab, verb, *(str(files.get(word, word)) for word in words))
             asks = verb in ASKS_PROGRAMS
             asked = trace.programs if asks else []
-            assert trace.deeds(but=scratch if asks else ()) == asked, (verb, words)
+            made = [files[name] for flag, name in WRITES.items() if flag in words]
+            may = tuple(one for path in made for one in (path, path.with_name(f".{path.name}.")))
+            assert trace.deeds(but=scratch if asks else may) == asked, (verb, words)
     assert everything(lab) == before
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.needs("strace")
 def test_looking_changes_nothing(lab: Lab) -> None:
     """On an empty machine, and on one that is not as wanted. What does something shows it."""
     lab.write({"a": {}, "b": {"port": machine.free_port()}, "c": {}})
-    looks(lab, "plan", "status")
+    looks(lab, "status", "plan")
     assert not lab.state.exists()
     lab.apply()
-    machine.kill([lab.pids()["b"]])
-    eventually(lambda: "b" not in lab.servers(), "it is dead")
+    machine.end([lab.pids()["b"]])
     lab.write({"a": {"params": {"temp": 0.1}}, "b": {"aliases": ["x"]}, "new": {}})
     pids, nginx = lab.pids(), lab.nginx()
     looks(lab, *sorted(LOOKS.keys() & verbs()))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from waiting import eventually
+import shutil
+from pathlib import Path
+
+import pytest
+from engine_programs import llama_server
 
 from e2e import machine
 from e2e.lab import Lab
@@ -50,8 +54,7 @@ def test_with_hold_a_death_costs_time_only(fakes: Lab) -> None:
     gateway = {"listen": f"127.0.0.1:{fakes.listen}", "hold": "1m"}
     fakes.write({"a": {"args": {"fake-load-seconds": 1}}}, gateway=gateway)
     fakes.apply()
-    machine.kill([fakes.pids()["a"]])
-    eventually(lambda: "a" not in fakes.servers(), "it is dead")
+    machine.end([fakes.pids()["a"]])
     load = requests(fakes, "a")
     load.start()
     try:
@@ -72,6 +75,30 @@ def test_restart_takes_a_file_that_was_replaced_in_place(lab: Lab) -> None:
     assert "not the ones it loaded" in lab.plan().out
     lab.run("restart", "a")
     assert "No changes." in lab.plan().out
+
+
+@pytest.mark.parametrize("program", [one for one in [llama_server()] if one], ids=str)
+def test_another_build_of_the_engine_is_taken_when_it_is_wanted(
+    program: Path, short_folder: Path, tiny_model: Path
+) -> None:
+    engine = Path(shutil.copy(program, short_folder / "llama-server"))
+    lab = Lab(short_folder / "l", tiny_model, {"kind": "llama-server", "command": str(engine)})
+    lab.write({"a": {}})
+    lab.apply()
+    before = lab.pids()
+    new = Path(shutil.copy(engine, short_folder / "new"))
+    with new.open("ab") as file:
+        file.write(b"another build")
+    new.replace(engine)
+    told = lab.plan("--detailed-exitcode").out
+    assert "! instance.a                       ready; drift: engine changed: it runs the" in told
+    lab.engine = {**lab.engine, "on_change": "replace"}
+    lab.write({"a": {"rollout": "surge"}})
+    assert "+/- instance.a                       engine changed: it runs" in lab.plan().out
+    lab.apply()
+    assert lab.pids()["a"] != before["a"]
+    assert lab.apply().out == lab.plan().out
+    assert lab.close() == []
 
 
 def test_what_cannot_be_restarted_is_said_and_left_alone(lab: Lab) -> None:

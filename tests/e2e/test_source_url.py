@@ -83,8 +83,12 @@ def test_the_engine_serves_what_came(real: Lab, weights: tuple[bytes, bytes]) ->
         assert server.requests == asked
         assert server.told_secret == []
     assert [one for one in said if MARK in one.all] == []
-    kept = [path for path in real.folder.rglob("*") if path.is_file() and path != real.file]
-    assert [path for path in kept if MARK.encode() in path.read_bytes()] == []
+    # What was in force is kept for `rollback`, as private as the state folder.
+    of_files = set(real.folder.glob("s/llm-reconcile/*/generations/*"))
+    assert {path.stat().st_mode & 0o077 for path in of_files} == {0}
+    others = [path for path in real.folder.rglob("*") if path.is_file() and path != real.file]
+    kept = [path for path in others if MARK.encode() in path.read_bytes()]
+    assert set(kept) <= of_files
 
 
 def test_its_hash_alone_says_which_file_it_is(

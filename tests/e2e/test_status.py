@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_death_that_nobody_saw_is_told_and_stays_known(fakes: Lab) -> None:
     fakes.apply()
     with (fakes.root / "logs" / "a.log").open("a") as log:
         log.write("ggml_backend_cuda_buffer_type_alloc_buffer: failed to allocate 9 MiB\n")
-    machine.kill([fakes.pids()["a"]])
+    os.kill(fakes.pids()["a"], signal.SIGABRT)
     eventually(lambda: set(fakes.servers()) == {"b"}, "it is dead")
     said = fakes.run("status", code=3).out
     assert "a: exited: not enough memory; apply starts it." in said

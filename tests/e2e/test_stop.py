@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,3 +241,60 @@ def test_helpers_that_outlived_their_engine(fakes: Lab) -> None:
     assert len(processes(fakes)) == 6
     assert len(set(processes(fakes)) - set(before)) == 3
     assert fakes.pids()["b"] == pids["b"]
+
+
+SHIFTED = Path(__file__).with_name("shifted_clock.py")
+
+
+def test_until_its_time_is_over(fakes: Lab) -> None:
+    fakes.write({"a": {}, "b": {}})
+    fakes.apply()
+    other = fakes.pids()["b"]
+    done = fakes.run("stop", "a", "--until", "2h", "--reason", "too hot")
+    until = re.search(r"Stopped until (\S+ \S+ \S+), or `llm-reconcile start a`\.", done.err)
+    assert until, done.err
+    said = f"suspended by `stop` until {until[1]}: too hot"
+    assert said in fakes.plan().out
+    assert said in fakes.run("status").out
+    assert said in fakes.complete("a").error
+    assert int(fakes.complete("a").headers["retry-after"]) > 7000
+    fakes.apply()
+    assert fakes.pids() == {"b": other}
+    # Longer than it was, though nothing is left to stop: all are told.
+    fakes.run("stop", "a", "--until", "3h")
+    assert int(fakes.complete("a").headers["retry-after"]) > 10000
+    fakes.under = (sys.executable, str(SHIFTED), str(3 * 3600))
+    try:
+        assert fakes.status(code=3)["suspended"] == []
+        assert "+ instance.a" in fakes.plan().out
+        fakes.apply()
+    finally:
+        fakes.under = ()
+    assert fakes.phases() == {"a": "ready", "b": "ready"}
+    assert fakes.pids()["b"] == other
+    # It is forgotten, whatever the clock says now.
+    assert fakes.apply().out.startswith("No changes.")
+
+
+def test_start_ends_it_before(fakes: Lab) -> None:
+    fakes.write({"a": {}})
+    fakes.apply()
+    fakes.run("stop", "--all", "--until", "2999-12-01T08:00")
+    assert "until 2999-12-01 08:00 " in fakes.plan().out
+    fakes.run("start", "a")
+    assert fakes.apply().out.startswith("No changes.")
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("soon", "--until soon: expected a time like 30m, 18:00 or 2026-12-01T08:00"),
+        ("2020-01-01", "--until 2020-01-01 is over: it is 20"),
+        ("0001-01-01", "--until 0001-01-01"),
+        ("0s", "--until 0s is over"),
+        ("24:00", "--until 24:00: hour must be in 0..23"),
+    ],
+)
+def test_what_is_no_time_to_come_is_refused(fakes: Lab, when: str, said: str) -> None:
+    fakes.write({"a": {}})
+    assert said in fakes.run("stop", "a", "--until", when, code=1).err

@@ -165,3 +165,30 @@ def test_recreate_says_503_meanwhile(fakes: Lab) -> None:
     assert entries["a"] in {"starting", "exited"}
     assert fakes.end(child).code == 0
     assert fakes.complete("a").status == 200
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["it loads for ever", "it died"])
+def test_recreate_goes_back_though_its_run_was_killed(fakes: Lab, dies: bool) -> None:
+    """The old one is stopped, the new one is not ready: the next run still knows the old one."""
+    good: dict[str, Any] = {"env": {"GOOD": "1"}}
+    fakes.write({"a": good})
+    fakes.apply()
+    fakes.write({"a": {"args": {"fake-load-seconds": 600}, "probe": {"startup": "1s"}}})
+    run = fakes.begin_apply()
+    # What dies before its first word was not tried yet.
+    eventually(lambda: fakes.log("a").count("loading model") == 2)
+    run.kill()
+    run.wait()
+    [new] = fakes.servers()["a"]
+    if dies:
+        machine.kill([new])
+    said = fakes.apply(code=3)
+    assert ("tried, and failed" if dies else "; the old one serves again") in said.all
+    after = fakes.pids()["a"]
+    assert b"GOOD=1" in Path(f"/proc/{after}/environ").read_bytes().split(b"\0")
+    assert fakes.complete("a").status == 200
+    assert "tried, and failed" in fakes.apply(code=3).err
+    assert fakes.pids()["a"] == after
+    fakes.write({"a": good})
+    fakes.apply()
+    assert fakes.pids()["a"] == after

@@ -78,8 +78,10 @@ def test_servers_of_an_older_version_run_on(running: old_state.OldMachine) -> No
 
 def keeps_what_it_noted(old: old_state.OldMachine) -> None:
     lab, before, after = old.lab, old.journal, journal(old.lab)
-    kept = before.keys() - {"last_exits"}
+    kept = before.keys() - {"last_exits", "suspended"}
     assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    for name, stopped in before["suspended"].items():
+        assert stopped.items() <= after["suspended"][name].items()
     assert after["last_exits"].keys() == before["last_exits"].keys()
     assert after["last_exits"]["bad"]["spec"] == before["last_exits"]["bad"]["spec"]
     for name, pid in lab.pids().items():

@@ -15,10 +15,11 @@ import pytest
 from engine_programs import FAKE_LLAMA_SERVER, EngineProgram, real_engines
 
 from reconciler.core.facts import EngineNature
-from reconciler.core.observed import ObservedEngine
+from reconciler.core.observed_engine import AmbientSetting, ObservedEngine
 from reconciler.core.words import EngineKind
 from reconciler.drivers import engines
 from reconciler.drivers.engines import EMBEDDED_COMMAND, EngineFinder
+from reconciler.errors import Position
 
 
 @pytest.fixture
@@ -54,6 +55,19 @@ def test_auto_prefers_llama_server(finder: EngineFinder, tmp_path: Path) -> None
     assert found.flags["c"] == "-c"
     assert found.removed["draft-max"].startswith("use --spec-draft-n-max or --spec-ngram")
     assert not found.reason
+
+
+def test_what_it_reads_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "etc" / "llama.cpp").mkdir(parents=True)
+    path = help_script(tmp_path / "server")
+    finder = EngineFinder(tmp_path / "cache", tmp_path, tmp_path / "etc")
+    assert finder.find("auto", path).ambient == ()
+    config = tmp_path / "etc" / "llama.cpp" / "config.ini"
+    config.write_text("[*]\ntemp = 1\n", encoding="utf-8")
+    place = Position(str(config), 2, 1)
+    assert finder.find("auto", path).ambient == (AmbientSetting("temp", place),)
+    # The embedded one is no program of llama.cpp's.
+    assert finder.find("embedded", "llama-server").ambient == ()
 
 
 def test_auto_takes_the_embedded_one_else(finder: EngineFinder) -> None:

@@ -14,7 +14,7 @@ import pytest
 from engine_programs import EngineProgram, real_engines
 
 from reconciler.core.engine_help import Help, parse_help
-from reconciler.core.observed import ValueKind
+from reconciler.core.observed_engine import ValueKind
 
 LAST = "--no-such-flag"
 ENDING = frozenset(
@@ -62,7 +62,7 @@ def test_no_flag_of_the_help_is_left_out(program: EngineProgram) -> None:
     assert len(said.usage) > 60
     assert said.flags.keys() - said.usage.keys() <= {
         *("ot", "override-tensor", "otd", "override-tensor-draft", "spec-draft-override-tensor"),
-        *("control-vector-layer-range", "dr", "docker-repo", "dt", "defrag-thold"),
+        *("dr", "docker-repo", "dt", "defrag-thold"),
     }
 
 
@@ -71,6 +71,11 @@ def test_what_the_plan_lets_through_is_taken(program: EngineProgram) -> None:
     words: list[str] = [said.flags[name] for name in flags_of(said, ValueKind.NOTHING)]
     for name in flags_of(said, ValueKind.NUMBER):
         words += [said.flags[name], "1"]
+    for name in flags_of(said, ValueKind.PAIR):
+        words += [said.flags[name], "1", "2"]
+    for name in flags_of(said, ValueKind.LISTED):
+        for choice in said.usage[name].words:
+            words += [said.flags[name], choice]
     for name in flags_of(said, ValueKind.CHOICE):
         for choice in said.usage[name].words:
             for value in (choice, *SYNONYMS.get(choice, ())):
@@ -81,7 +86,12 @@ def test_what_the_plan_lets_through_is_taken(program: EngineProgram) -> None:
 def test_what_the_plan_stops_would_end_the_start(program: EngineProgram) -> None:
     said = help_of(program)
     lines: list[list[str]] = [[said.flags[name], "7"] for name in ("jinja", "no-jinja")]
-    for kind, value in ((ValueKind.NUMBER, "lots"), (ValueKind.CHOICE, "nonsense")):
+    wrong = (
+        (ValueKind.NUMBER, "max"),
+        (ValueKind.CHOICE, "nonsense"),
+        (ValueKind.LISTED, "none-such"),
+    )
+    for kind, value in wrong:
         lines += [[said.flags[name], value] for name in flags_of(said, kind)]
     lines += [[said.flags[name]] for name in flags_of(said, ValueKind.TEXT)]
     # The short names stand for the same flags.

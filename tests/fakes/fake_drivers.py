@@ -8,29 +8,30 @@ driver pass the same contract tests where the fake decides anything.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from fake_generations import FakeGenerations
 from fake_records import FakeRecords
+from fake_renders import FakeRenders
 from fake_runtime import FakeCancel, FakeClock, FakeProber, FakeRuntime
 
 from reconciler.core.desired import Gateway, Model, Source
 from reconciler.core.gguf import Facts
-from reconciler.core.lockfile import Lock, Pin
+from reconciler.core.lockfile import Lock, Pin, render_lock
 from reconciler.core.observed import (
     FileStatus,
     GatewaySecrets,
     Journal,
-    ObservedDisk,
-    ObservedEngine,
     ObservedFiles,
     ObservedGateway,
-    ObservedGpu,
-    ObservedMemory,
+    ObservedServer,
     PortHolder,
     ProcessRef,
 )
+from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.plan import ApplyGateway, FetchFiles, StopGateway, VerifyFiles
+from reconciler.core.resources import ObservedDisk, ObservedGpu, ObservedMemory
 from reconciler.core.stored import Inode, Needed, Removal, StoredRepo
 from reconciler.core.transfers import FileProgress
 from reconciler.core.words import EngineKind, ModelName
@@ -138,6 +139,9 @@ class FakeLockFile:
             raise self.broken
         return dict(self.pins)
 
+    def text(self) -> str | None:
+        return render_lock(self.read()) if self.pins else None
+
     def write(self, pins: Mapping[ModelName, Pin | None]) -> None:
         self.writes += 1
         whole = {**self.read(), **pins}
@@ -182,6 +186,9 @@ class FakeGateway:
     def publish(self, instances: Mapping[str, Mapping[str, object]]) -> None:
         self.published = instances
 
+    def turn_logs(self) -> None:
+        pass
+
 
 class FakeMachine:
     """The `Machine` of a test: 64 GiB."""
@@ -199,6 +206,10 @@ class FakeGpus:
     def __init__(self) -> None:
         self.memory: dict[int, int] = {}
         self.found: tuple[ObservedGpu, ...] = ()
+        self.busy: set[int] = set()
+
+    def are_busy(self, pids: Collection[int]) -> bool:
+        return not self.busy.isdisjoint(pids)
 
     def cards(self) -> tuple[ObservedGpu, ...]:
         return self.found
@@ -244,11 +255,18 @@ class FakeEngines:
     """The `Engines` of a test: llama-server with a few flags."""
 
     def __init__(self) -> None:
+        self.changed = ""
+        """How the program of those that run differs from what it is now."""
         flags = {name: f"--{name}" for name in ("ctx-size", "temp", "metrics", "slots")}
         self.engine = ObservedEngine(EngineKind.LLAMA_SERVER, ("/usr/bin/llama-server",), flags)
 
     def find(self, kind: str, command: str) -> ObservedEngine:
         return self.engine
+
+    def outdated(
+        self, engine: ObservedEngine, servers: Iterable[ObservedServer]
+    ) -> Mapping[ProcessRef, str]:
+        return {one.ref: self.changed for one in servers if self.changed}
 
 
 class FakeState:
@@ -275,6 +293,10 @@ class FakeState:
         if journal != self._journal:
             self._journal = journal
             self.writes += 1
+
+    def update(self, change: Callable[[Journal], Journal]) -> Journal:
+        self.write(change(self.read()))
+        return self._journal
 
     def run_holder(self) -> str:
         return self.holder
@@ -309,8 +331,10 @@ class FakeWorld:
     engines: FakeEngines = field(default_factory=FakeEngines)
     state: FakeState = field(default_factory=FakeState)
     records: FakeRecords = field(default_factory=FakeRecords)
+    generations: FakeGenerations = field(default_factory=FakeGenerations)
     machine: FakeMachine = field(default_factory=FakeMachine)
     gpus: FakeGpus = field(default_factory=FakeGpus)
+    renders: FakeRenders = field(default_factory=FakeRenders)
     templates: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -332,9 +356,11 @@ class FakeWorld:
             engines=self.engines,
             state=self.state,
             records=self.records,
+            generations=self.generations,
             clock=self.clock,
             machine=self.machine,
             gpus=self.gpus,
+            renders=self.renders,
             templates=self.templates,
         )
 

@@ -9,7 +9,9 @@ It must import nothing but the standard library: it runs under whatever python3 
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -48,6 +50,19 @@ def parse(arguments: list[str]) -> dict[str, str]:
     return values
 
 
+def end_like(path: Path) -> None:
+    head, _, log = path.read_text(encoding="utf-8").partition("\n\n")
+    sys.stderr.write(log)
+    sys.stderr.flush()
+    code = int(head.splitlines()[0].removeprefix("exit: "))
+    if code < 0:
+        if -code != signal.SIGKILL:
+            # Python catches SIGINT, and ignores SIGXFSZ.
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
 def main() -> None:
     if {"-h", "--help", "--usage"} & set(sys.argv):
         sys.stdout.write(HELP)
@@ -56,6 +71,8 @@ def main() -> None:
         sys.stdout.write("version: 0 (fake)\n")
         return
     flags = parse(sys.argv[1:])
+    if "fake-end" in flags:
+        end_like(Path(flags["fake-end"]))
     # Only now: who asks for help need not wait for an HTTP server to be imported.
     from fake_serving import serve
 

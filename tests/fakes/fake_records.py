@@ -17,6 +17,7 @@ class FakeRecords:
 
     def __init__(self) -> None:
         self.fault: OSError | None = None
+        self.spec: str | None = None
         self.published: list[Status] = []
         self.noted: list[Record] = []
         self.shown: list[tuple[Coming, ...]] = []
@@ -30,7 +31,7 @@ class FakeRecords:
         self.published.append(status)
 
     def origin(self) -> Origin:
-        return Origin("somebody")
+        return Origin("somebody", spec=self.spec)
 
     def note(self, record: Record) -> Record:
         if self.fault:

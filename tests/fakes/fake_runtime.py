@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.causes import explain
+from reconciler.core.launch import Launch
 from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
-from reconciler.core.plan import Launch
 from reconciler.core.vitals import Answer
 from reconciler.core.words import InstanceName, Phase, SpecHash
-from reconciler.drivers.base import Cancel, Exit, Health
+from reconciler.drivers.base import Cancel, Health
+from reconciler.drivers.base_runtime import Exit
 from reconciler.errors import EngineError
 
 
@@ -69,6 +70,8 @@ class Behaviour:
     ignores_term: bool = False
     survives_kill: bool = False
     silent: bool = False
+    reads_s: float = 0.0
+    """So long it reads its files, at 100 MB/s."""
 
 
 @dataclass
@@ -81,6 +84,7 @@ class FakeServer:
     began: float
     terms: list[float] = field(default_factory=list)
     killed: bool = False
+    killed_at: float | None = None
 
     def code(self, now: float) -> int | None:
         """How it ended; None while it lives."""
@@ -92,6 +96,14 @@ class FakeServer:
         if self.terms and not how.ignores_term and now >= self.terms[0] + how.ends_s:
             return 0
         return None
+
+    def ended_at(self, now: float) -> float:
+        """When it ended, as far as that is known."""
+        how = self.behaviour
+        known = [self.began + how.dies_after_s, *(one + how.ends_s for one in self.terms)]
+        if self.killed_at is not None:
+            known = [self.killed_at]
+        return min([one for one in known if one <= now], default=now)
 
 
 class FakeRuntime:
@@ -124,6 +136,9 @@ class FakeRuntime:
 
     def _server(self, ref: ProcessRef) -> FakeServer | None:
         return next((one for one in self.servers if one.ref == ref and self._lives(one)), None)
+
+    def _last(self, ref: ProcessRef) -> FakeServer | None:
+        return next((one for one in reversed(self.servers) if one.ref == ref), None)
 
     def _lives(self, server: FakeServer) -> bool:
         return server.code(self._clock.now()) is None
@@ -167,8 +182,7 @@ class FakeRuntime:
                 if same and self._lives(one):
                     pid = one.ref.pid
                     raise EngineError(f"a copy of {launch.instance} already runs (pid {pid})")
-            # As the kernel might: pids come again, start ticks do not.
-            ref = ProcessRef(100 + len(self.servers) % 50, len(self.servers))
+            ref = self._new_ref()
             how = self.behaviours.get(launch.instance, Behaviour())
             how = self.behaviours.get(launch.spec_hash, how)
             self.servers.append(FakeServer(ref, launch, how, self._clock.now()))
@@ -178,8 +192,12 @@ class FakeRuntime:
                 del self.routes[launch.instance]
         return ref
 
+    def _new_ref(self) -> ProcessRef:
+        # As the kernel might: pids come again, start ticks do not.
+        return ProcessRef(100 + len(self.servers) % 50, len(self.servers))
+
     def exited(self, server: ProcessRef, instance: InstanceName) -> Exit | None:
-        found = next((one for one in self.servers if one.ref == server), None)
+        found = self._server(server) or self._last(server)
         if found is None:
             return Exit(None, "")
         code = found.code(self._clock.now())
@@ -196,7 +214,7 @@ class FakeRuntime:
         found = self._server(server)
         self._called("kill", found.launch.instance if found else "")
         if found and not found.behaviour.survives_kill:
-            found.killed = True
+            found.killed, found.killed_at = True, self._clock.now()
 
     def wait_gone(self, server: ProcessRef, timeout: float, cancel: Cancel) -> bool:
         deadline = self._clock.now() + timeout
@@ -222,6 +240,11 @@ class FakeRuntime:
         self._called("forget", instance)
         if self.pid_files.get(instance, (0, None))[0] == server.pid:
             del self.pid_files[instance]
+        if found := self._last(server):
+            self.notes[instance, found.launch.slot] = server
+
+    def trim_logs(self) -> None:
+        self._called("trim_logs")
 
     def tidy(self, ports: Mapping[InstanceName, int | None]) -> None:
         self._called("tidy")
@@ -240,15 +263,25 @@ class FakeRuntime:
         self.cpu[server] = self.cpu.get(server, 0.0) + self.cpu_a_look
         return self.cpu[server]
 
+    def bytes_read(self, server: ProcessRef) -> int:
+        found = self._server(server)
+        if found is None:
+            return 0
+        return round(1e8 * min(self._clock.now() - found.began, found.behaviour.reads_s))
+
     def deaths(self, live: Iterable[ObservedServer]) -> Mapping[InstanceName, LastExit]:
         names = {server.instance for server in live}
         last = {one.launch.instance: one for one in self.servers}
-        return {
-            name: LastExit(
-                self._clock.now(), explain(None, one.behaviour.says).reason, SpecHash("")
-            )
+        causes = {
+            name: explain(one.code(self._clock.now()), one.behaviour.says)
             for name, one in last.items()
             if name not in names and (name, one.launch.slot) not in self.notes
+        }
+        now, spec = self._clock.now(), SpecHash("")
+        at = {name: last[name].ended_at(now) for name in causes}
+        return {
+            name: LastExit(at[name], one.reason, spec, final=one.final, hint=one.hint)
+            for name, one in causes.items()
         }
 
 

@@ -41,6 +41,9 @@ class Engine:
         self.slots: list[dict[str, int] | None] = [None] * (wanted if wanted > 0 else 4)
         self.deferred = 0
         self.predicted = 0
+        self.wedged = False
+        self.looks = 0
+        """How often /metrics was asked for: by that a test knows that it is being watched."""
         self.task = 0
 
     @property
@@ -54,6 +57,14 @@ class Engine:
     def die(self) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), int(self.flags.get("fake-crash-signal", signal.SIGABRT)))
+
+    def is_wedged(self) -> bool:
+        """Whether no completion gets as far as a slot any more."""
+        if taken := self.flags.get("fake-wedge-once"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(taken).unlink()
+                self.wedged = True
+        return self.wedged
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[dict[str, int]]:
@@ -84,10 +95,12 @@ class Engine:
         return found
 
     def metrics(self) -> str:
+        self.looks += 1
         values = {
             "tokens_predicted_total": self.predicted,
             "requests_processing": self.processing,
             "requests_deferred": self.deferred,
+            "fake_looks_total": self.looks,
         }
         return "".join(f"llamacpp:{name} {value}\n" for name, value in values.items())
 
@@ -156,6 +169,9 @@ class Handler(BaseHTTPRequestHandler):
         flags = self.engine.flags
         if "fake-crash-on-request" in flags:
             self.engine.die()
+        if self.engine.is_wedged():
+            self._wait_for_client()
+            return
         limit = request.get("max_tokens", request.get("n_predict", -1))
         count = limit if limit >= 0 else int(flags.get("fake-tokens", "8"))
         with self.engine.slot() as task:

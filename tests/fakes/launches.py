@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reconciler.core.engine import Flag, LaunchSpec
-from reconciler.core.plan import Launch, Plan, StartServer, Step, StepEffect, StopServer
+from reconciler.core.launch import Launch
+from reconciler.core.plan import Plan, StartServer, Step, StepEffect, StopServer
 from reconciler.core.resolve import model_of
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName
-from reconciler.drivers.base import Runtime
+from reconciler.drivers.base_runtime import Runtime
 
 SITE = Site("/r", "/s", "desired/x.yaml")
 

@@ -9,7 +9,8 @@ from fake_drivers import FakeWorld
 from fake_runtime import Behaviour
 from launches import make_launch, plan_of
 
-from reconciler.core.plan import Launch, Step
+from reconciler.core.launch import Launch
+from reconciler.core.plan import Step
 from reconciler.drivers.base import Cancel
 from reconciler.execute import Progress, StepResult, execute
 

@@ -66,6 +66,8 @@ class Download:
             raise InterruptedRunError("interrupted while another process fetches")
         # The link comes last: who is killed before it comes here again and clears up.
         effects.unlink(journal_of(target))
+        # Whom we waited for may have been killed while it wrote its journal anew.
+        effects.sweep(target.parent, f".{journal_of(target).name}.*.tmp")
         self._order.arrived(target, remote.digest if is_ours else "")
         self._is_here = True
 

@@ -73,6 +73,10 @@ def held(target: Path, size: int, stop: Cancel) -> Iterator[int | None]:
         descriptor = effects.open_partial(path)
         try:
             if _is_locked(descriptor) and _has_name(descriptor, path):
+                if is_here(target, size):
+                    # Its last holder finished between our look and our making of a new one.
+                    effects.unlink(path)
+                    continue
                 with effects.named(path):
                     yield descriptor
                 return

@@ -1,0 +1,75 @@
+"""Going back: a version is tried, and what served before it is started again where it fails.
+
+In: how both are brought up, what can be gone back to. Out: the note of it in the journal, which
+goes once the version is ready. It decides nothing: the plan says what there is to go back to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.core.launch import LastGood, Launch
+from reconciler.core.words import InstanceName
+from reconciler.drivers.base import State
+from reconciler.errors import EngineError, InterruptedRunError, StateFolderError
+
+
+class StartFailedError(EngineError):
+    """A server died while it was starting, or took too long; carries the end of its log."""
+
+    def __init__(self, message: str, log_tail: str, hint: str = "", *, retryable: bool) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
+        self.log_tail = log_tail
+
+
+def attempt(
+    state: State,
+    last_good: LastGood | None,
+    version: Callable[[], None],
+    back: Callable[[Launch], None],
+) -> None:
+    """Let a version get ready; where it fails, what served before it is started again."""
+    try:
+        version()
+    except EngineError as error:
+        if last_good:
+            instance, was_tried = last_good.launch.instance, isinstance(error, StartFailedError)
+            if was_tried:
+                # A run that is killed from here on must not lead to another try.
+                note(state, instance, replace(last_good, failed=error.message))
+            serves, said = _go_back(back, last_good.launch)
+            if serves and not was_tried:
+                # There was no process of it: the next try is the first one.
+                note(state, instance, None)
+            error.message += f"; {said}"
+        raise
+    if last_good:
+        note(state, last_good.launch.instance, None)
+
+
+def _go_back(back: Callable[[Launch], None], launch: Launch) -> tuple[bool, str]:
+    """Start what served before; whether it serves, and how that went in words."""
+    try:
+        back(launch)
+    except InterruptedRunError:
+        return False, "the old one was started again, and loads"
+    except EngineError as error:
+        return False, f"the old one could not be started again: {error.message}"
+    return True, "the old one serves again"
+
+
+def note(state: State, instance: InstanceName, last_good: LastGood | None) -> None:
+    """The same as `keep`, where nothing hangs on it."""
+    with contextlib.suppress(StateFolderError):
+        keep(state, instance, last_good)
+
+
+def keep(state: State, instance: InstanceName, last_good: LastGood | None) -> None:
+    """Let the journal say what an instance can go back to; None: nothing.
+
+    Raises:
+        StateFolderError: it cannot be written.
+    """
+    state.update(lambda journal: journal.keeping(instance, last_good))

@@ -1,0 +1,83 @@
+"""How long a server that loads is waited for, and how often it is asked meanwhile.
+
+In: the runtime, a server, its budget; how many load at once. Out: whether its time is up (not while
+it still reads its files), how that is said, and when to ask next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
+
+from reconciler.core.observed import ProcessRef
+from reconciler.drivers.base_runtime import Runtime
+
+STANDSTILL_S = 60.0
+"""So long a server may read nothing before it is taken for one that will never be ready: a disk of
+the network that has to be asked again takes that long (nfs(5): timeo)."""
+LEAST_BYTES = 2**20
+"""What a server reads besides its files is less."""
+LOOK_EVERY_S = 1.0
+
+
+class Reading:
+    """Whether a server that is slow to load still reads its files: then it is waited for on."""
+
+    def __init__(self, runtime: Runtime, server: ProcessRef, budget_s: float) -> None:
+        self._runtime, self._server, self._budget_s = runtime, server, budget_s
+        self._patience_s = min(STANDSTILL_S, budget_s)
+        self._bytes = 0
+        self._moved_at = self._looked_at = -math.inf
+
+    def has_stopped(self, now: float) -> bool:
+        """Whether its time is up, `now` seconds after its start, and it reads no more.
+
+        Looked at only from when that can matter.
+        """
+        if now < self._budget_s - self._patience_s:
+            return False
+        if now - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = now
+            count = self._runtime.bytes_read(self._server)
+            if count >= self._bytes + LEAST_BYTES:
+                self._bytes, self._moved_at = count, now
+        return now > max(self._budget_s, self._moved_at + self._patience_s)
+
+    def told(self) -> str:
+        """What is wrong with it, in words."""
+        late = f"not ready after {self._budget_s:.0f} s (probe.startup)"
+        on = self._moved_at + self._patience_s > self._budget_s
+        return f"{late}, and for {self._patience_s:.0f} s it has read nothing" if on else late
+
+
+ASK_FIRST_S, ASK_LONGEST_S = 0.01, 0.25
+ASK_APART_S = 0.0125
+"""Between two questions to any of those that load: to ask costs what they could load with."""
+LATE = 0.02
+"""So much later than it is ready, in parts of its time to load, a lone one may be found to be."""
+
+
+class Pace:
+    """When to ask next, of several that load at once: the fewer are left, the sooner."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loading = 0
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """While this is open, one more does."""
+        with self._lock:
+            self._loading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._loading -= 1
+
+    def after(self, pause_s: float, waited_s: float) -> float:
+        """The next pause, after one of `pause_s`, for one that has loaded for `waited_s`."""
+        apart = max(ASK_FIRST_S, ASK_APART_S * self._loading, LATE * waited_s)
+        return min(pause_s * 1.5, apart, ASK_LONGEST_S)

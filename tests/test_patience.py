@@ -1,0 +1,69 @@
+"""How long a start is waited for: longer than `probe.startup` while it reads its files."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from fake_runtime import Behaviour
+from launches import make_launch, plan_of, start_step
+from plan_run import Run
+
+from reconciler.execute import Outcome, Turns, execute
+from reconciler.patience import ASK_LONGEST_S, Pace
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+def test_a_start_that_still_reads_its_files_is_waited_for(run: Run) -> None:
+    run.behave(Behaviour(loads_s=1000, reads_s=990))
+    result = run.only(start_step(1, make_launch("m"), startup_s=100))
+    assert result.outcome is Outcome.DONE
+
+
+def test_a_start_that_has_stopped_reading_is_not(run: Run) -> None:
+    run.behave(Behaviour(loads_s=1000, reads_s=200))
+    result = run.only(start_step(1, make_launch("m"), startup_s=100))
+    assert result.reason.startswith(
+        "not ready after 100 s (probe.startup), and for 60 s it has read nothing"
+    )
+    assert 260 < result.seconds < 263
+
+
+def test_the_fewer_are_left_the_sooner_they_are_asked() -> None:
+    pace, waited_s = Pace(), 1.0
+    with contextlib.ExitStack() as others:
+        for _ in range(19):
+            others.enter_context(pace.loading())
+        with pace.loading():
+            of_many = pace.after(ASK_LONGEST_S, waited_s)
+            others.close()
+            alone = pace.after(ASK_LONGEST_S, waited_s)
+    assert alone == 0.02
+    assert of_many == ASK_LONGEST_S
+
+
+def test_what_loads_for_long_is_asked_seldom_and_at_first_soon() -> None:
+    pace = Pace()
+    with pace.loading():
+        assert pace.after(ASK_LONGEST_S, 1000.0) == ASK_LONGEST_S
+        assert pace.after(0.01, 1000.0) == pytest.approx(0.015)
+
+
+def test_a_server_counts_while_it_loads(run: Run) -> None:
+    seen = set()
+
+    class Watched(Pace):
+        def after(self, pause_s: float, waited_s: float) -> float:
+            seen.add(self._loading)
+            return super().after(pause_s, waited_s)
+
+    pace = Watched()
+    run.behave(Behaviour(loads_s=3))
+    steps = plan_of(start_step(1, make_launch("m")))
+    execute(steps, run.world.drivers, run.told.append, run.world.cancel(), turns=Turns(pace))
+    assert seen == {1}
+    assert pace.after(1.0, 0.0) == 0.01
