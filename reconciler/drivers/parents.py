@@ -41,8 +41,8 @@ follows the last parenthesis of /proc/PID/stat starts with its third field; the 
 engine begins when we hang up: one that dies at once would be forgotten by dash before that."""
 LABELS = 5
 SETTLE_S = 5.0
-NOTE_S = 1.0
-"""How long a shell may take to note an end; it is done in a millisecond."""
+NOTE_S = 3.0
+"""How long a shell may take to note an end: a millisecond, but more where all is overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,12 @@ def _shell(pid: int, folder: str) -> ProcessRef | None:
 def ended_note(path: Path) -> slots.Note:
     """What stands on the slot of a server that is dead; its shell gets a moment to note how."""
     note = slots.parse(slots.read(path))
-    if note.server and note.code is None and (shell := _shell(note.parent, str(path.parent))):
+    if not note.server or note.code is not None:
+        return note
+    if shell := _shell(note.parent, str(path.parent)):
         proc.wait_gone(shell, NOTE_S, threading.Event())
-        return slots.parse(slots.read(path))
-    return note
+    # It may have noted that, and ended, since the first look.
+    return slots.parse(slots.read(path))
 
 
 def kill(server: ProcessRef, folder: str) -> None:

@@ -86,6 +86,25 @@ def test_how_a_server_ended_is_known_though_nobody_was_there(
     assert rig.fresh().deaths(rig.runtime.list()) == {}
 
 
+def test_a_shell_that_ends_while_we_look_for_it_has_noted_how(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = orphan(rig)
+    shell = shell_of(rig, server)
+    os.kill(shell.pid, signal.SIGSTOP)
+    os.kill(server.pid, signal.SIGTERM)
+    gone(rig, server)
+    look = parents._shell
+
+    def late(pid: int, folder: str) -> ProcessRef | None:
+        os.kill(pid, signal.SIGCONT)
+        gone(rig, shell)
+        return look(pid, folder)
+
+    monkeypatch.setattr(parents, "_shell", late)
+    assert death(rig).reason.startswith("it ended by itself (exit 0)")
+
+
 def test_a_slot_is_free_as_soon_as_its_server_is_dead(rig: ProcessRig) -> None:
     """Its shell may take its time, and says too late what the next one has not done."""
     first = orphan(rig)
