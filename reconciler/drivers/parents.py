@@ -175,9 +175,9 @@ def _shell(pid: int, folder: str) -> ProcessRef | None:
 
 
 def ended_note(path: Path) -> slots.Note:
-    """What stands on the slot of a server that is dead; its shell gets a moment to note how."""
+    """What stands on a slot; if its server is dead, its shell gets a moment to note how."""
     note = slots.parse(slots.read(path))
-    if not note.server or note.code is not None:
+    if not note.server or note.code is not None or proc.lives(note.server):
         return note
     if shell := _shell(note.parent, str(path.parent)):
         proc.wait_gone(shell, NOTE_S, threading.Event())

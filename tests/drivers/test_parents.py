@@ -105,6 +105,30 @@ def test_a_shell_that_ends_while_we_look_for_it_has_noted_how(
     assert death(rig).reason.startswith("it ended by itself (exit 0)")
 
 
+def test_who_was_started_since_we_looked_has_not_died(rig: ProcessRig) -> None:
+    rig.start()
+    assert rig.fresh().deaths(()) == {}
+
+
+def test_nobody_waits_for_a_copy_that_lives_to_be_told_how_the_other_one_ended(
+    rig: ProcessRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell, ended = shell_of(rig, rig.start("m", "a")), rig.start("m", "b")
+    os.kill(ended.pid, signal.SIGKILL)
+    gone(rig, ended)
+    look, looked_for = parents._shell, []
+
+    def noted(pid: int, folder: str) -> ProcessRef | None:
+        looked_for.append(pid)
+        return look(pid, folder)
+
+    monkeypatch.setattr(parents, "_shell", noted)
+    found = rig.fresh().exited(ended, M)
+    assert found is not None
+    assert found.code == -9
+    assert shell.pid not in looked_for
+
+
 def test_a_slot_is_free_as_soon_as_its_server_is_dead(rig: ProcessRig) -> None:
     """Its shell may take its time, and says too late what the next one has not done."""
     first = orphan(rig)
