@@ -26,11 +26,17 @@ def rig() -> Iterator[ProcessRig]:
 
 
 def start(rig: ProcessRig, slot: str = "a", address: str | None = None) -> ProcessRef:
-    before = rig.log().count("up\n")
+    before, beside = rig.log().count("up\n"), len(helpers(rig))
     launch = replace(rig.launch("m", slot, address=address), command=BESIDE)
     ref = rig.runtime.start(launch)
     eventually(lambda: rig.log().count("up\n") > before, "up")
+    # Until then it looks like its engine, and is in that one's group.
+    eventually(lambda: len(helpers(rig)) > beside, "its helper is itself")
     return ref
+
+
+def helpers(rig: ProcessRig) -> list[int]:
+    return [pid for pid in rig.pids() if proc.command_line(pid) == ("sleep", "60")]
 
 
 def address_of(rig: ProcessRig, slot: str) -> str:

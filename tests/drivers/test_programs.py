@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from e2e import machine
 from waiting import eventually
 
 from reconciler.drivers.programs import Answer, ask
@@ -39,18 +41,20 @@ def test_no_such_program() -> None:
         ask(["/nonexistent"], timeout=10)
 
 
-def test_silence_ends_all_that_was_started(tmp_path: Path) -> None:
-    script = f"sh -c 'echo $$ > {tmp_path}/pid; sleep 600' & wait"
+def test_silence_ends_all_that_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted, wait = tmp_path / "pid", subprocess.Popen.communicate
+
+    def has_begun() -> bool:
+        return noted.exists() and noted.read_text().endswith("\n")
+
+    def wait_from_then_on(*words: Any) -> Any:
+        eventually(has_begun, "the grandchild is there")
+        return wait(*words)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", wait_from_then_on)
+    script = f"sh -c 'echo $$ > {noted}; sleep 600' & wait"
     with pytest.raises(TimeoutError, match=r"sh gave no answer within 0\.5 s"):
         ask(["sh", "-c", script], timeout=0.5)
-    pid = int((tmp_path / "pid").read_text())
-
-    def is_gone() -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        # Somebody else's child now: perhaps not reaped yet.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-
-    eventually(is_gone, "the grandchild is gone")
+    pid = int(noted.read_text())
+    # Somebody else's child now: perhaps it is not reaped yet.
+    eventually(lambda: not machine.lives(pid), "the grandchild is gone")
