@@ -18,8 +18,12 @@ from reconciler.drivers.templates import load_templates
 
 
 @pytest.fixture(autouse=True)
-def temporary(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary(
+    short_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """Where temporary folders are made: nothing may stay in it."""
+    # Those of all later tests would lie there, too, if this one is the first to ask for one.
+    tmp_path_factory.getbasetemp()
     monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
     return short_folder
 
