@@ -158,6 +158,12 @@ def _is(entry: os.DirEntry[str], wanted: os.stat_result) -> bool:
         return False
 
 
+def written(path: Path) -> tuple[int, int]:
+    """Which file it is, and when that was written. Its atime is moved by whoever reads it."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
 def open_files(pid: int) -> set[str]:
     """The paths that a process has open."""
     found = set()

@@ -8,7 +8,7 @@ from typing import Any
 from hub_server import HubServer
 from waiting import eventually
 
-from e2e import hub_lab
+from e2e import hub_lab, machine
 from e2e.lab import Lab
 
 DIES = {"args": {"fake-exit-loading": 3}}
@@ -43,9 +43,9 @@ def test_what_failed_is_pending_until_it_is_mended(fakes: Lab) -> None:
     fakes.write({"fine": {}})
     fakes.apply()
     assert told(fakes)["pending"] == []
-    written = (fakes.state / "gateway" / "status.json").stat()
+    before = machine.written(fakes.state / "gateway" / "status.json")
     fakes.apply()
-    assert (fakes.state / "gateway" / "status.json").stat() == written
+    assert machine.written(fakes.state / "gateway" / "status.json") == before
 
 
 def test_what_an_interrupted_run_left_is_pending(fakes: Lab) -> None:
