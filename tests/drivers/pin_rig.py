@@ -23,7 +23,7 @@ from reconciler.drivers.hub import Hub
 REPO = "org/x-GGUF"
 NEVER = threading.Event()
 Q4, Q8 = asked(REPO, "main", "Q4_0"), asked(REPO, "main", "Q8_0")
-QUICK = Limits(files=1, first_pause_s=0.001, stall_s=0.5, tries=6)
+QUICK = Limits(files=1, first_pause_s=0.001, stall_s=2, tries=6)
 
 
 def tiny_weights(folder: Path) -> dict[str, bytes]:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import format_datetime
 from pathlib import Path
+from typing import SupportsIndex
 
 import huggingface_hub
 import pytest
-from fetch_rig import KIB, REPO, WEIGHTS, Rig
+from fetch_rig import HURRIED, KIB, REPO, WEIGHTS, Rig
 from hub_faults import Fault, Kind, Made, sha_of
 from hub_server import TOKEN, hub_server
 from waiting import after, eventually
@@ -77,8 +78,13 @@ def test_shards_come_several_at_a_time(rig: Rig) -> None:
 def test_progress_is_told_on_the_way(rig: Rig) -> None:
     told: list[tuple[FileProgress, ...]] = []
     rig.hub.faults = [Fault(Kind.STALL, 10 * KIB)] * 3
-    rig.limits = replace(rig.limits, stall_s=0.7)
-    rig.fetch(progress=told.append)
+
+    def tell(files: tuple[FileProgress, ...]) -> None:
+        told.append(files)
+        if files[0].done == 30 * KIB:
+            rig.hub.over.set()
+
+    rig.fetch(progress=tell)
     done = [one.done for [one] in told]
     assert {(one.name, one.size) for [one] in told} == {(NAME, len(WEIGHTS))}
     assert (done[0], done[-1]) == (0, len(WEIGHTS))
@@ -113,19 +119,8 @@ def test_a_limit_on_speed_holds(rig: Rig) -> None:
 # ---- going on
 
 
-def interrupt(rig: Rig, at: int = 200 * KIB) -> None:
-    cancel = threading.Event()
-    rig.limits, usual = replace(rig.limits, bytes_per_s=1_000_000), rig.limits
-    with (
-        after(lambda: rig.hub.sent > at, cancel.set),
-        pytest.raises(InterruptedRunError, match="interrupted while downloading"),
-    ):
-        rig.fetch(cancel=cancel)
-    rig.limits = usual
-
-
 def test_what_came_before_an_interruption_is_not_fetched_again(rig: Rig) -> None:
-    interrupt(rig)
+    rig.interrupt()
     target = rig.blobs / sha_of(WEIGHTS)
     assert rig.names() == sorted([journal_of(target).name, partial_of(target).name])
     assert not rig.is_here()
@@ -146,13 +141,13 @@ def test_an_interruption_is_noticed_at_once_on_a_silent_connection(rig: Rig) -> 
 
     with after(lambda: not rig.hub.faults, end), pytest.raises(InterruptedRunError):
         rig.fetch(cancel=cancel)
-    assert time.monotonic() - noticed[0] < 2
+    assert time.monotonic() - noticed[0] < 10
     rig.fetch()
     rig.assert_right(WEIGHTS)
 
 
 def test_a_partial_without_its_journal_counts_for_nothing(rig: Rig) -> None:
-    interrupt(rig)
+    rig.interrupt()
     journal_of(rig.blobs / sha_of(WEIGHTS)).unlink()
     before = rig.hub.sent
     rig.fetch()
@@ -161,7 +156,7 @@ def test_a_partial_without_its_journal_counts_for_nothing(rig: Rig) -> None:
 
 
 def test_a_journal_that_promises_too_much_is_caught_by_the_hash(rig: Rig) -> None:
-    interrupt(rig)
+    rig.interrupt()
     with journal_of(rig.blobs / sha_of(WEIGHTS)).open("a", encoding="ascii") as journal:
         journal.write(f"0 {len(WEIGHTS)}\n")
     rig.fetch()
@@ -169,7 +164,7 @@ def test_a_journal_that_promises_too_much_is_caught_by_the_hash(rig: Rig) -> Non
 
 
 def test_a_file_that_changed_since_is_begun_anew(rig: Rig) -> None:
-    interrupt(rig)
+    rig.interrupt()
     before = rig.hub.sent
     rig.hub.etag = "new-"
     rig.hub.validators.clear()
@@ -249,6 +244,7 @@ BAD_LUCK = {
 @pytest.mark.parametrize("what", BAD_LUCK)
 def test_bad_luck_costs_no_byte_that_came(rig: Rig, what: str) -> None:
     rig.hub.faults = [BAD_LUCK[what]] * 3
+    rig.limits = replace(rig.limits, stall_s=2 if what in {"stalled", "silent"} else 20)
     rig.fetch()
     rig.assert_right(WEIGHTS)
     assert rig.hub.faults == []
@@ -287,9 +283,9 @@ def test_an_etag_that_never_stays_is_an_error(rig: Rig) -> None:
 @pytest.mark.parametrize("asked", ["1", "date"])
 def test_a_busy_store_is_left_alone_as_long_as_it_asks(rig: Rig, asked: str) -> None:
     rig.limits = replace(rig.limits, connections=1)
+    began = time.monotonic()
     wish = date_in(2.5) if asked == "date" else asked
     rig.hub.faults = [Fault(Kind.STATUS, status=429, headers=(("Retry-After", wish),))]
-    began = time.monotonic()
     rig.fetch()
     assert time.monotonic() - began > 0.9
     rig.assert_right(WEIGHTS)
@@ -305,7 +301,7 @@ def test_a_store_that_stays_broken_is_said(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.STALL, Kind.SILENCE])
 def test_a_store_that_stays_silent_is_said(rig: Rig, kind: Kind) -> None:
-    rig.limits = replace(rig.limits, stall_s=0.1, tries=2)
+    rig.limits = replace(HURRIED, tries=2)
     rig.hub.faults = [Fault(kind)] * 99
     with pytest.raises(HubError, match=r"sent nothing in time"):
         rig.fetch()
@@ -348,14 +344,18 @@ def test_a_file_of_the_wrong_size_is_replaced(rig: Rig) -> None:
 
 
 def test_a_pinned_file_that_becomes_another_is_refused(rig: Rig) -> None:
-    rig.limits = replace(rig.limits, connections=1, first_pause_s=0.5)
-    rig.hub.faults = [Fault(Kind.STATUS, status=403)]
+    rig.limits = replace(rig.limits, connections=1)
     [commit] = rig.hub.repos[REPO].commits
 
-    def swap() -> None:
-        rig.hub.repos[REPO].commits[commit] = {NAME: Made(len(WEIGHTS), 9)}
+    class Swap(list[Fault]):
+        """It is swapped before the answer that lets us look for it again."""
 
-    with after(lambda: not rig.hub.faults, swap), pytest.raises(HubError, match="other bytes"):
+        def pop(self, _index: SupportsIndex = -1) -> Fault:
+            rig.hub.repos[REPO].commits[commit] = {NAME: Made(len(WEIGHTS), 9)}
+            return super().pop()
+
+    rig.hub.faults = Swap([Fault(Kind.STATUS, status=403)])
+    with pytest.raises(HubError, match="other bytes"):
         rig.fetch()
 
 

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import fetch_child
 import huggingface_hub
 import pytest
-from fetch_rig import KIB, QUICK, WEIGHTS, Rig
+from fetch_rig import HURRIED, KIB, WEIGHTS, Rig
 from hub_faults import Fault, Kind, Made, sha_of
 from hub_server import HubServer, hub_server
 from hypothesis import given, settings
@@ -36,6 +37,7 @@ KILLS = 10
 BIG = int(os.environ.get("LLM_RECONCILE_BIG_FILE_MIB") or 256) << 20
 """At night: 2048."""
 MOST_KIB = 150 * 1024
+PART_MIB = 400
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["fetch_child", "reconciler.drivers.hub_client", "httpx"])
 LOCAL = {"NO_PROXY": "127.0.0.1,localhost", "HF_TOKEN": "", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -135,14 +137,14 @@ def test_memory_does_not_grow_with_the_file(hub: HubServer, tmp_path: Path) -> N
 
 
 def test_memory_of_four_hundred_gigabytes(hub: HubServer, tmp_path: Path) -> None:
-    """As far as it comes in some seconds: all its connections, buffers and journals are there."""
+    """Of a small part of them: all its connections, buffers and journals are there."""
     rig = Rig(hub, tmp_path / "store")
     shards = [Made(100 * 10**9, seed, sha=f"{seed:064x}") for seed in range(1, 5)]
     rig.add({f"m-Q4-0000{one.seed}-of-00004.gguf": one for one in shards})
-    argv = [sys.executable, fetch_child.__file__, hub.endpoint, str(rig.folder), "3"]
+    argv = [sys.executable, fetch_child.__file__, hub.endpoint, str(rig.folder), f"{PART_MIB}M"]
     ended = subprocess.run(argv, capture_output=True, text=True, check=True)
     peak, came = map(int, ended.stdout.split())
-    assert came > 50 << 20
+    assert came >= PART_MIB << 20
     assert peak < MOST_KIB
 
 
@@ -163,7 +165,7 @@ FAULTS = st.lists(
 )
 ENDS = st.sampled_from(["run", "kill", "kill", "two"])
 RUNS = st.lists(st.tuples(FAULTS, ENDS, st.integers(0, 700 * KIB), st.booleans()), max_size=5)
-SLOW = Limits(3, 64 * KIB, stall_s=0.3, first_pause_s=0.001, tries=5, bytes_per_s=4_000_000)
+SLOW = replace(HURRIED, bytes_per_s=4_000_000)
 
 
 def told_by(rig: Rig) -> str:
@@ -183,7 +185,7 @@ def test_any_bad_luck_ends_with_the_right_bytes_or_a_right_error(hub: HubServer)
     def check(size: int, runs: list[tuple[list[Fault], str, int, bool]]) -> None:
         content = Made(size, 3)
         with tempfile.TemporaryDirectory() as folder:
-            rig = Rig(hub, Path(folder) / "store", QUICK)
+            rig = Rig(hub, Path(folder) / "store", HURRIED)
             rig.add({"m-Q4.gguf": content})
             for faults, end, at, is_new in runs:
                 hub.faults = list(faults)

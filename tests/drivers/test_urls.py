@@ -12,7 +12,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from certificates import make_certificate
-from fetch_rig import KIB, NEVER, QUICK, WEIGHTS
+from fetch_rig import HURRIED, KIB, NEVER, QUICK, WEIGHTS, all_rest
 from hub_faults import Content, Fault, Kind, Made, sha_of
 from hub_server import HubServer, hub_server
 from waiting import after
@@ -179,12 +179,13 @@ def test_https(rig: UrlRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_going_on(rig: UrlRig) -> None:
     cancel = threading.Event()
-    rig.limits = replace(QUICK, bytes_per_s=1_000_000)
+    rig.limits = replace(QUICK, bytes_per_s=500_000)
     with (
         after(lambda: rig.server.sent > 300 * KIB, cancel.set),
         pytest.raises(InterruptedRunError, match="interrupted while downloading from http://127"),
     ):
         rig.fetch(cancel)
+    all_rest()
     found = rig.inspect()
     [file] = found.files
     assert 0 < file.came < len(WEIGHTS)
@@ -212,6 +213,7 @@ BROKEN = {
 def test_what_breaks_is_tried_again(rig: UrlRig, faults: list[Fault]) -> None:
     found = rig.inspect()
     step = FetchFiles(ModelName("m"), rig.model.source, "", found.files)
+    rig.limits = HURRIED
     # The first request of a download asks where the file is.
     rig.server.faults = [Fault(Kind.SHORT), *faults]
     rig.files().fetch(step, lambda _: None, NEVER)

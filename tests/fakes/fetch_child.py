@@ -1,13 +1,15 @@
 """A process that fetches one quant or URL, to be killed or measured.
 
 In: the hub, the store, limits. Out: the files; as a program, too, the most memory it held, in KiB,
-and how many bytes came. With a number of seconds it keeps nothing, and leaves off after them:
-files of any size fit then, sparse. What the hub refuses is no traceback: exit code 3.
+and how many bytes came. With a number of seconds, or of MiB (`400M`), it keeps nothing, and leaves
+off after them: files of any size fit then, sparse. What the hub refuses is no traceback: exit
+code 3.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -77,17 +79,21 @@ def keep_nothing() -> None:
 
 
 def main() -> None:
-    endpoint, store, *seconds = sys.argv[1:]
+    endpoint, store, most = (*sys.argv[1:], "")[:3]
     last: list[tuple[FileProgress, ...]] = [()]
     cancel = threading.Event()
-    if seconds:
+    most_bytes = int(most[:-1]) << 20 if most.endswith("M") else math.inf
+    if most:
         keep_nothing()
-        timer = threading.Timer(float(seconds[0]), cancel.set)
+    if most and math.isinf(most_bytes):
+        timer = threading.Timer(float(most), cancel.set)
         timer.daemon = True
         timer.start()
 
     def tell(files: tuple[FileProgress, ...]) -> None:
         last[0] = files
+        if total_of(files).done >= most_bytes:
+            cancel.set()
 
     with contextlib.suppress(InterruptedRunError):
         fetch(endpoint, store, Limits(), progress=tell, cancel=cancel)
