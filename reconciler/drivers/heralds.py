@@ -125,5 +125,7 @@ class Herald:
             ):
                 code = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return f"{where} cannot be told: {masked(str(error)) or type(error).__name__}"
+            # As the resolver and the kernel say it, and without their numbers.
+            said = masked(str(error)).rpartition("] ")[2]
+            return f"{where} cannot be told: {said or type(error).__name__}"
         return "" if 200 <= code < 300 else f"{where} answered {code}"
