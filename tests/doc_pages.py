@@ -58,10 +58,15 @@ def commands(page: Path) -> list[Command]:
     return [one for one in steps(page) if isinstance(one, Command)]
 
 
-def inline_calls(page: Path) -> list[list[str]]:
-    """The words after `llm-reconcile` where the text itself has it in backticks."""
+def inline_commands(page: Path) -> list[Command]:
+    """Where the text itself has `llm-reconcile ...` in backticks."""
     text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
-    return [words for found in _INLINE.findall(text) for words in calls(found)]
+    return [Command(found) for found in _INLINE.findall(text)]
+
+
+def inline_calls(page: Path) -> list[list[str]]:
+    """The words after `llm-reconcile` in those."""
+    return [words for one in inline_commands(page) for words in calls(one.text)]
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """A reader who types what a page of the documents says, from first to last, in one shell.
 
 In: a page; a hub on this machine that has a tiny model under the names that the pages ask for. Out:
-what each command printed, as if ann had typed it. Nothing else is rewritten but ports. What
-installs software, or is for a program that this machine has not, is left out (`ELSEWHERE`).
+what each command printed, as if ann had typed it at a terminal, and said yes when she was asked.
+Nothing else is rewritten but ports. What happens besides what she types, and what does not end
+with 0, is a `Turn`. What installs software is left out (`ELSEWHERE`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import getpass
 import hashlib
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from doc_pages import Command, File, steps
+from doc_pages import Command, File
 
 from e2e import machine
 from e2e.lab import COMMAND, MEASURED
@@ -38,6 +44,35 @@ _VARIES = re.compile(
 )
 _MARK = "@@ this one ended with "
 _END = "END OF THE FILE"
+_ASKED = re.compile(r"\((yes)/no\) $|^Type (\S+) to go on: $", re.MULTILINE)
+_LONGEST_S = 150.0
+_UNTIL = """
+until_it_says() {
+  words=$1; shift
+  set -m; "$@" > until.log 2>&1 & set +m
+  until grep -q "$words" until.log || ! kill -0 $! 2> /dev/null; do sleep 0.05; done
+  kill -INT $!; wait $!; code=$?
+  cat until.log
+  return $code
+}
+"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What else is to be known of a command."""
+
+    before: str = ""
+    """Lines of a shell: what has happened when it is typed."""
+    code: int = 0
+    """How it ends."""
+    until: str = ""
+    """It goes on until Ctrl-C, which is pressed once it has said this."""
+    instead: str = ""
+    """What is typed: the page names no model, or a place that everybody has elsewhere."""
+
+
+NOTHING_MORE: Mapping[str, Turn] = {}
 
 
 @dataclass
@@ -46,8 +81,13 @@ class Reader:
 
     home: Path
     endpoint: str
+    under: tuple[str, ...] = ()
+    """What the shell is run by: a program that changes its world, with its arguments."""
+    variables: dict[str, str] = field(default_factory=dict)
     ports: dict[str, str] = field(default_factory=dict)
     """The ports that a page names, and the free ones in their place."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Names of the world outside that a page has, and what stands for them."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,12 +97,15 @@ class Reader:
         return {
             **measured,
             **git,
-            "PATH": f"{COMMAND.parent}:{os.environ['PATH']}",
+            "PATH": f"{self.home}/bin:{COMMAND.parent}:{os.environ['PATH']}",
             "HOME": str(self.home),
             "XDG_STATE_HOME": str(self.home / "s"),
             "XDG_CACHE_HOME": str(self.home / "c"),
             "HF_ENDPOINT": self.endpoint,
             "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+            **self.variables,
         }
 
     def pull_with_ollama(self, model: Path) -> None:
@@ -80,51 +123,80 @@ class Reader:
         manifest.parent.mkdir(parents=True)
         manifest.write_text(json.dumps({"layers": layers}))
 
-    def read(self, page: Path) -> list[tuple[Command, str]]:
+    def read(
+        self, todo: Sequence[File | Command], turns: Mapping[str, Turn] = NOTHING_MORE
+    ) -> list[tuple[Command, str]]:
         """Do all of it; each command and what it printed."""
-        todo = list(steps(page))
         whole = "\n".join(one.text for one in todo)
         for port in _PORT.findall(whole):
             self.ports.setdefault(port, str(machine.free_port()))
         typed = [one for one in todo if isinstance(one, File) or not one.text.startswith(ELSEWHERE)]
-        log = self.home / "typed.log"
-        with log.open("w") as out:
-            shell = subprocess.Popen(
-                ["bash", "--norc", "-c", self._moved(_script(typed))],
-                cwd=self.home,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                code = shell.wait(timeout=240)
-            finally:
-                # What it left in the background ends too.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(shell.pid, signal.SIGKILL)
-        said = log.read_text(errors="replace").replace(str(self.home), "/home/ann")
+        said = self._at_a_terminal(self._moved(_script(typed, turns)))
+        said = said.replace(str(self.home), "/home/ann")
         said = re.sub(rf"(?<=  ){getpass.getuser()}(?= )", "ann", said)
-        assert code == 0, f"{page.name}: exit {code}\n{said}"
         printed = re.split(rf"\n{_MARK}[0-9]+\n", said)
         return list(zip([one for one in typed if isinstance(one, Command)], printed, strict=False))
 
+    def _at_a_terminal(self, script: str) -> str:
+        """Run a script with somebody there to say yes; what stands on the screen."""
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (50, 400))
+        shell = subprocess.Popen(
+            [*self.under, "bash", "--norc", "-c", script],
+            cwd=self.home,
+            env=self.environment,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        said, deadline = "", time.monotonic() + _LONGEST_S
+        try:
+            while True:
+                if select.select([master], [], [], 0.05)[0]:
+                    said += os.read(master, 65536).decode(errors="replace").replace("\r", "")
+                    if asked := _ASKED.search(said[-100:]):
+                        os.write(master, f"{asked[1] or asked[2]}\n".encode())
+                elif shell.poll() is not None:
+                    break
+                assert time.monotonic() < deadline, f"it does not end:\n{said}"
+        finally:
+            # What it left in the background ends too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+            os.close(master)
+            os.close(slave)
+        assert shell.returncode == 0, f"exit {shell.returncode}\n{said}"
+        return said
+
     def _moved(self, text: str) -> str:
+        for name, place in self.places.items():
+            text = text.replace(name, place)
         return re.sub(r"\b[0-9]{4}\b", lambda match: self.ports.get(match[0], match[0]), text)
 
 
-def _script(todo: list[File | Command]) -> str:
-    """One script; a command that fails ends it, unless the next one asks how it ended."""
-    lines = ["code=0"]
+def _script(todo: Sequence[File | Command], turns: Mapping[str, Turn]) -> str:
+    """One script; a command that ends otherwise than it should ends all.
+
+    One that fails is right where the next one asks how it ended.
+    """
+    lines = [_UNTIL, "code=0"]
     for one, after in zip(todo, [*todo[1:], None], strict=True):
         if isinstance(one, File):
             folder = Path(one.path).parent
             lines += [f"mkdir -p '{folder}'", f"cat > '{one.path}' <<'{_END}'\n{one.text}{_END}"]
             continue
+        turn = turns.get(one.text, Turn())
+        if turn.before:
+            lines += [
+                f"( set -e\n{turn.before}\n) > before.log 2>&1 || {{ cat before.log; exit 99; }}"
+            ]
         is_asked = isinstance(after, Command) and after.text == "echo $?"
-        lines += ["(exit $code)", one.text, "code=$?", f'printf "\\n{_MARK}%s\\n" $code']
-        lines += [] if is_asked else ["test $code = 0 || exit $code"]
+        text = turn.instead or one.text
+        text = f"until_it_says '{turn.until}' {text}" if turn.until else text
+        lines += ["(exit $code)", text, "code=$?", f'printf "\\n{_MARK}%s\\n" $code']
+        lines += [] if is_asked else [f"test $code = {turn.code} || exit 98", "code=0"]
     return "\n".join(lines)
 
 

@@ -33,17 +33,28 @@ mount -t tmpfs none /run
 mkdir /run/units
 for one in basic default local-fs multi-user network-online paths shutdown slices sockets sysinit \
     timers umount; do cp -L "/usr/lib/systemd/system/$one.target" /run/units; done
+mkdir /run/user-units
+for one in basic default exit paths shutdown sockets timers; do
+  cp -L "/usr/lib/systemd/user/$one.target" /run/user-units; done
 mount --bind /run/units /usr/lib/systemd/system
+mount --bind /run/user-units /usr/lib/systemd/user
 mount --bind /etc /etc
 mount -o remount,bind,ro /etc
 for one in /etc/systemd/system /usr/lib/systemd/system-generators \
-    /usr/lib/systemd/system-environment-generators; do
+    /usr/lib/systemd/system-environment-generators /etc/systemd/user \
+    /usr/lib/systemd/user-generators /usr/lib/systemd/user-environment-generators; do
   test ! -d "$one" || mount -t tmpfs none "$one"
 done
 umount -R /sys/fs/cgroup || true
 mount -t cgroup2 none /sys/fs/cgroup
 exec env -i container=other PATH=/usr/bin:/bin {PROGRAM} --system --unit=basic.target \
     --log-target=null --show-status=no
+"""
+_OF_A_USER = f"""[Service]
+Type=notify
+ExecStart={PROGRAM} --user --log-target=null
+Environment="HOME=%s" "XDG_RUNTIME_DIR=%s"
+Delegate=yes
 """
 _GONE = f"""{_CGROUP}
 find "$1/$2" -depth -type d -exec rmdir {{}} +
@@ -103,6 +114,16 @@ class Systemd:
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout.strip()
 
+    def start_for_a_user(self, home: Path) -> dict[str, str]:
+        """Start a user's own manager, as a login does; what of the environment leads to it."""
+        runtime = home / "runtime"
+        runtime.mkdir(mode=0o700)
+        self._write("/run/systemd/system/user.service", _OF_A_USER % (home, runtime))
+        self.ctl("daemon-reload")
+        self.ctl("start", "user.service")
+        # A unit's files are sought by passwd(5), which knows of no home of a test.
+        return {"XDG_RUNTIME_DIR": str(runtime), "XDG_CONFIG_HOME": str(home / ".config")}
+
     def show(self, unit: str, what: str) -> str:
         """A property of a unit."""
         return self.ctl("show", unit, "--value", "-p", what)
@@ -119,8 +140,10 @@ class Systemd:
 
     def drop_in(self, unit: str, text: str) -> None:
         """Let a unit differ, until it ends."""
-        folder = f"/run/systemd/system/{unit}.d"
-        script = 'mkdir -p "$1" && cat > "$1/test.conf"'
-        argv = [*self.under, "sh", "-c", script, "sh", folder]
-        subprocess.run(argv, input=text, text=True, check=True)
+        self._write(f"/run/systemd/system/{unit}.d/test.conf", text)
         self.ctl("daemon-reload")
+
+    def _write(self, path: str, text: str) -> None:
+        script = 'mkdir -p "$(dirname "$1")" && cat > "$1"'
+        argv = [*self.under, "sh", "-c", script, "sh", path]
+        subprocess.run(argv, input=text, text=True, check=True)

@@ -1,8 +1,7 @@
 """The tutorial and the how-tos do what they say, from an empty machine on.
 
 In: the pages of `RUN`, a hub with a tiny model. Out: what each command printed, held against what
-the page shows. The commands of all other pages are only parsed (`tests/test_doc_commands.py`): they
-are for models of 200 GB, for systemd, or stand for any file.
+the page shows. `test_doc_production.py` has what is typed in production.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doc_pages import ROOT, Command
+from doc_pages import ROOT, Command, steps
 from hub_server import hub_server
 
 from e2e import machine
@@ -63,7 +62,7 @@ def reader(short_folder: Path, hub: str, tiny_model: Path) -> Iterator[Reader]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_does_what_it_says(page: str, reader: Reader) -> None:
-    done = reader.read(ROOT / "docs" / f"{page}.md")
+    done = reader.read(list(steps(ROOT / "docs" / f"{page}.md")))
     assert len(done) > 3
     wrong = [(one.text, lost, said) for one, said in done if (lost := missing(one, said))]
     assert wrong == []
