@@ -22,6 +22,7 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 from e2e.machine import free_port
+from waiting import PATIENCE_S
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.gateway import render_gateway
@@ -35,8 +36,6 @@ from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.secrets import SecretFiles
 from reconciler.drivers.templates import load_templates
-
-PATIENCE_S = 10.0
 
 
 def eventually(what: Callable[[], bool], timeout: float = PATIENCE_S) -> None:

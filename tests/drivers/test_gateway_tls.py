@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from certificates import Certificate, make_certificate
 from e2e.machine import free_port
-from gateway_rig import PATIENCE_S, Rig, eventually, forget_requests, only, rig
+from gateway_rig import Rig, eventually, forget_requests, only, rig
+from waiting import PATIENCE_S
 
 from reconciler.errors import GatewayError
 
