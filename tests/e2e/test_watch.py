@@ -88,7 +88,7 @@ def test_it_makes_all_ready_and_starts_again_what_dies(two: Watcher) -> None:
     assert two.lab.pids()["b"] == before["b"]
     row = two.lab.status()["instances"][0]
     assert row["restarts"] == 1
-    assert machine.zombies(two.child.pid) == []
+    eventually(lambda: machine.zombies(two.child.pid) == [], "who ended is reaped")
 
 
 def test_a_second_death_is_waited_out_and_an_operator_need_not_wait(two: Watcher) -> None:

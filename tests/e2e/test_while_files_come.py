@@ -83,7 +83,7 @@ def test_down_meanwhile_is_the_end(lab: Lab, hub: HubServer) -> None:
 
 def test_another_apply_meanwhile_has_the_last_word(lab: Lab, hub: HubServer) -> None:
     lab.write({"m": model(), "a": QUICK})
-    child = waiting(lab, hub)
+    child = waiting(lab, hub, "1M")
     lab.write({"m": model(state="present"), "a": QUICK, "b": {}})
     other = lab.begin_apply()
     done = lab.end(child)
