@@ -11,13 +11,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from engine_programs import FAKE_LLAMA_SERVER, llama_server
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from e2e import machine
 from e2e.client import Answer, Stream, ask
@@ -27,6 +28,8 @@ FAKE_ENGINE = {"kind": "llama-server", "command": str(FAKE_LLAMA_SERVER)}
 EMBEDDED = {"kind": "embedded"}
 MEASURED = ("COVERAGE_PROCESS_START", "COVERAGE_FILE")
 """What `make coverage` sets to see which lines our own processes run."""
+WORKERS = 4
+"""Of nginx, as templates/nginx.conf.j2 says."""
 ENDLESS = 10**6
 """Tokens of an answer that outlives a test."""
 
@@ -220,6 +223,15 @@ class Lab:
         return {name: found[0] for name, found in servers.items()}
 
     def nginx(self) -> Nginx:
+        """A master of a moment ago has not forked all of its workers: they are waited for."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (seen := self._nginx()).master and len(seen.workers) < WORKERS:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        return seen
+
+    def _nginx(self) -> Nginx:
         """A worker that only finishes its streams does not count."""
         found = {
             pid: machine.command_line(pid) for pid in machine.holders(self.state / "gateway.lock")
