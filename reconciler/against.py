@@ -21,7 +21,7 @@ from reconciler.drivers.git_files import GitFiles
 from reconciler.drivers.lock_file import LockFileOnDisk
 from reconciler.drivers.templates import load_templates
 from reconciler.errors import UsageError
-from reconciler.loop import Round, Wanted, replan
+from reconciler.look import Round, Wanted, replan
 
 
 def look_against(other: str, wanted: Wanted, workspace: Workspace, allowed: Allowed) -> Round:

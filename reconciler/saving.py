@@ -38,7 +38,7 @@ from reconciler.drivers.clock import SystemClock
 from reconciler.drivers.desired_files import in_git, lock_digest, read_sources
 from reconciler.drivers.git import commit_of
 from reconciler.errors import UsageError
-from reconciler.loop import Round, Wanted, look, nothing_wanted, replan
+from reconciler.look import Round, Wanted, look, nothing_wanted, replan
 
 _FINGERPRINT = 12
 _OF_JSON = b'"resource_changes"'

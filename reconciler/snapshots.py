@@ -26,7 +26,7 @@ from reconciler.drivers.desired_files import lock_digest, lock_path
 from reconciler.drivers.renders import RenderedFiles
 from reconciler.drivers.templates import load_templates
 from reconciler.errors import Diagnostic, Severity
-from reconciler.loop import Round, Wanted, look, nothing_wanted, replan
+from reconciler.look import Round, Wanted, look, nothing_wanted, replan
 from reconciler.observe import observe_store
 
 

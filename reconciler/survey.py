@@ -27,8 +27,8 @@ from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.nginx_features import nginx_nature
 from reconciler.drivers.state import state_folder
 from reconciler.errors import InvalidDesiredError, ReconcileError, StateFolderError, UsageError
-from reconciler.loop import Wanted as Desired
-from reconciler.loop import look
+from reconciler.look import Wanted as Desired
+from reconciler.look import look
 
 DEFAULT = DesiredState(version=1)
 

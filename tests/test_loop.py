@@ -30,16 +30,8 @@ from reconciler.drivers.base import Cancel
 from reconciler.drivers.templates import load_templates
 from reconciler.errors import EngineError, HubError, StateFolderError
 from reconciler.execute import Outcome, Progress, StepResult
-from reconciler.loop import (
-    ApplyReport,
-    Round,
-    Scope,
-    Wanted,
-    carry_out,
-    look,
-    nothing_wanted,
-    rest_of,
-)
+from reconciler.look import Round, Scope, Wanted, look, nothing_wanted
+from reconciler.loop import ApplyReport, carry_out, rest_of
 from reconciler.remember import remember_end, remember_file, resumed, suspended
 
 A, B = ModelName("a"), ModelName("b")

@@ -14,7 +14,8 @@ from reconciler.core.guards import Allowed
 from reconciler.core.lockfile import Pin
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.core.words import ModelName
-from reconciler.loop import Wanted, carry_out, look, nothing_wanted
+from reconciler.look import Wanted, look, nothing_wanted
+from reconciler.loop import carry_out
 from reconciler.remember import keep_generation
 
 A = ModelName("a")

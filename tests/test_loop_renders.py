@@ -11,7 +11,8 @@ from launches import SITE
 from reconciler.core.guards import Allowed
 from reconciler.core.parse import SourceText, parse_desired
 from reconciler.core.words import ModelName
-from reconciler.loop import Round, Scope, Wanted, carry_out, look, nothing_wanted
+from reconciler.look import Round, Scope, Wanted, look, nothing_wanted
+from reconciler.loop import carry_out
 
 TEXT = b"""
 version: 1

@@ -17,7 +17,7 @@ from reconciler.core.observed import DOWN, Crashes, Journal
 from reconciler.core.selection import Selection
 from reconciler.core.words import InstanceName, ModelName
 from reconciler.errors import StateFolderError
-from reconciler.loop import look
+from reconciler.look import look
 from reconciler.recording import About, Recording
 from reconciler.remember import remember_end, remember_file, remember_part
 

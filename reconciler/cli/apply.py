@@ -18,6 +18,7 @@ import typer
 from reconciler.app import Workspace, open_file, open_root
 from reconciler.cli.carry import Work, complete, note_refusal
 from reconciler.cli.output import Output, ask, can_ask
+from reconciler.cli.reading import NOTHING_RUNS, read, read_or_nothing
 from reconciler.cli.selection import (
     ExcludeOption,
     ReplaceOption,
@@ -26,6 +27,7 @@ from reconciler.cli.selection import (
     there_by,
 )
 from reconciler.cli.verbs import (
+    AllowDestroyOption,
     AllowProtectedOption,
     AppliedArgument,
     Interrupt,
@@ -38,6 +40,7 @@ from reconciler.cli.verbs import (
     ParallelismOption,
     QuietOption,
     RootOption,
+    SwitchFileOption,
     VerboseOption,
     YesOption,
     download_limits,
@@ -46,24 +49,17 @@ from reconciler.cli.verbs import (
     make_output,
     verb,
 )
-from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
 from reconciler.core.plan_file import SavedPlan
 from reconciler.core.plan_parts import with_reason
 from reconciler.core.present import plan_text
 from reconciler.drivers.base import Drivers
-from reconciler.errors import ExitCode, InvalidDesiredError, RefusedError, UsageError
-from reconciler.loop import Round, Wanted, look, nothing_wanted
+from reconciler.errors import ExitCode, RefusedError, UsageError
+from reconciler.look import Round, look, nothing_wanted
 from reconciler.observe import settle
 from reconciler.remember import keep_generation, remember_end, remember_file, remember_part
 from reconciler.saving import Standing, judge, meant, open_saved, plan_document, saved_at
 
-AllowDestroyOption = Annotated[
-    int,
-    typer.Option(
-        "--allow-destroy", metavar="N", min=0, help="Let up to N running servers be stopped."
-    ),
-]
 ApplyLockTimeoutOption = Annotated[
     float | None,
     typer.Option(
@@ -75,10 +71,6 @@ ApplyLockTimeoutOption = Annotated[
     ),
 ]
 BESIDE_WATCH_S = 10.0
-NOTHING_RUNS = "Nothing of this root runs."
-SwitchFileOption = Annotated[
-    bool, typer.Option("--switch-file", help="Let this root follow another desired file.")
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,28 +198,6 @@ def stop_all(
         question="Do you want to stop all this? (yes/no)",
     )
     return perform(_of_down(run), output)
-
-
-def read(workspace: Workspace, output: Output) -> Wanted:
-    """The desired state, its warnings told.
-
-    Raises:
-        InvalidDesiredError: with every mistake in it.
-    """
-    parsed = workspace.parse()
-    for warning in parsed.warnings:
-        output.talk(f"warning: {warning}")
-    return Wanted(parsed.desired, parsed.marks, parsed.warnings, sources=parsed.sources)
-
-
-def read_or_nothing(workspace: Workspace, output: Output) -> Wanted:
-    """The desired state; an empty one where the file is broken: stopping must always work."""
-    try:
-        return read(workspace, output)
-    except InvalidDesiredError as error:
-        output.talk(f"warning: {error.diagnostics[0]}")
-        output.talk("warning: going on without the desired file, with default drain and grace")
-        return Wanted(DesiredState(version=1), {}, stops=True)
 
 
 def perform(run: Run, output: Output) -> ExitCode:

@@ -21,7 +21,8 @@ from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers
 from reconciler.errors import ExitCode, InterruptedRunError
-from reconciler.loop import ApplyReport, Round, Scope, Wanted, carry_out, look, rest_of
+from reconciler.look import Round, Scope, Wanted, look
+from reconciler.loop import ApplyReport, carry_out, rest_of
 from reconciler.observe import settle
 from reconciler.recording import About, Recording
 from reconciler.remember import wish_of

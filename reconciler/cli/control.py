@@ -16,10 +16,10 @@ from typing import Annotated
 import typer
 
 from reconciler.app import Workspace, open_root
-from reconciler.cli.apply import read_or_nothing
 from reconciler.cli.carry import Work, complete
 from reconciler.cli.names import OptionalModel, known_model
 from reconciler.cli.output import YELLOW, Output
+from reconciler.cli.reading import read_or_nothing
 from reconciler.cli.verbs import (
     AllOption,
     AllowProtectedOption,
@@ -44,7 +44,7 @@ from reconciler.core.words import InstanceName, ModelName
 from reconciler.drivers.base import Drivers
 from reconciler.drivers.clock import SystemClock
 from reconciler.errors import ExitCode, RefusedError, StateFolderError, UsageError
-from reconciler.loop import Scope, Wanted, look
+from reconciler.look import Scope, Wanted, look
 from reconciler.observe import settle
 from reconciler.remember import publish, resumed, suspended
 

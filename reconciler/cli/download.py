@@ -36,7 +36,8 @@ from reconciler.core.observed import FileStatus
 from reconciler.core.present import human_bytes
 from reconciler.core.words import ModelName, ModelState
 from reconciler.errors import ExitCode, RefusedError, UsageError
-from reconciler.loop import ApplyReport, Round, Wanted, execute_files, look_at_files
+from reconciler.look import Round, Wanted, look_at_files
+from reconciler.loop import ApplyReport, execute_files
 from reconciler.recording import About, Recording
 from reconciler.saving import plan_document
 

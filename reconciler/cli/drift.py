@@ -31,7 +31,7 @@ from reconciler.core.parse import parse_desired
 from reconciler.drivers.lock_file import KeptLockFile
 from reconciler.drivers.rendered_files import rendered_files
 from reconciler.errors import ExitCode, UsageError
-from reconciler.loop import Wanted, look, nothing_wanted
+from reconciler.look import Wanted, look, nothing_wanted
 
 OptionalFile = Annotated[
     Path | None,

@@ -29,7 +29,7 @@ from reconciler.drivers import effects
 from reconciler.drivers.desired_files import read_sources
 from reconciler.drivers.git_commit import commit, is_in_work_tree, push
 from reconciler.errors import ExitCode, InvalidDesiredError, UsageError
-from reconciler.loop import Wanted, look
+from reconciler.look import Wanted, look
 
 
 def register(app: typer.Typer) -> None:

@@ -47,7 +47,7 @@ from reconciler.core.vitals import (
 from reconciler.core.words import InstanceName, Phase
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode
-from reconciler.loop import Round, Wanted, look
+from reconciler.look import Round, Wanted, look
 from reconciler.observe import PARALLEL_LOOKS, examine_all
 
 TOKEN_TIMEOUT_S = 30.0

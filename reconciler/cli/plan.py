@@ -20,9 +20,9 @@ import typer
 from reconciler import __version__
 from reconciler.against import look_against
 from reconciler.app import Workspace, open_file
-from reconciler.cli.apply import NOTHING_RUNS, AllowDestroyOption, SwitchFileOption, read
 from reconciler.cli.drift import show_drift
 from reconciler.cli.output import Output
+from reconciler.cli.reading import NOTHING_RUNS, read
 from reconciler.cli.selection import (
     ExcludeOption,
     ReplaceOption,
@@ -33,6 +33,7 @@ from reconciler.cli.selection import (
 )
 from reconciler.cli.snapshot import ObservedOption, snapshot_at
 from reconciler.cli.verbs import (
+    AllowDestroyOption,
     AllowProtectedOption,
     FileArgument,
     JsonOption,
@@ -40,6 +41,7 @@ from reconciler.cli.verbs import (
     NoColorOption,
     OfflineOption,
     RootOption,
+    SwitchFileOption,
     make_output,
     verb,
 )
@@ -56,7 +58,7 @@ from reconciler.core.text import printable
 from reconciler.drivers.base import Drivers
 from reconciler.drivers.clock import SystemClock
 from reconciler.errors import ExitCode, ReconcileError, UsageError
-from reconciler.loop import Round, Wanted
+from reconciler.look import Round, Wanted
 from reconciler.saving import (
     Standing,
     Verdict,

@@ -17,9 +17,10 @@ from typing import Annotated
 import typer
 
 from reconciler.app import Workspace, open_root
-from reconciler.cli.apply import AllowDestroyOption, Run, perform
+from reconciler.cli.apply import Run, perform
 from reconciler.cli.output import Output
 from reconciler.cli.verbs import (
+    AllowDestroyOption,
     AllowProtectedOption,
     JsonOption,
     LimitRateOption,
@@ -52,7 +53,7 @@ from reconciler.drivers.git_commit import commit, is_in_work_tree
 from reconciler.drivers.lock_file import KeptLockFile
 from reconciler.drivers.restoring import ASIDE, files_here, restore
 from reconciler.errors import ExitCode, UsageError
-from reconciler.loop import Wanted
+from reconciler.look import Wanted
 
 HEADER = ("NUMBER", "APPLIED", "WHO", "COMMIT", "FILE", "")
 

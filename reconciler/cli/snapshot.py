@@ -17,7 +17,7 @@ from reconciler.cli.output import Output
 from reconciler.core.snapshot import Snapshot, is_snapshot, read_snapshot, snapshot_text
 from reconciler.drivers import effects
 from reconciler.errors import UsageError
-from reconciler.loop import Wanted
+from reconciler.look import Wanted
 from reconciler.saving import refuse_other_file
 from reconciler.snapshots import take_snapshot
 

@@ -57,7 +57,7 @@ from reconciler.core.status import (
 from reconciler.core.words import InstanceName, ModelName, Phase
 from reconciler.drivers.base import Drivers
 from reconciler.errors import ExitCode, InvalidDesiredError, UsageError
-from reconciler.loop import Keeping, Round, Scope, Wanted, look
+from reconciler.look import Keeping, Round, Scope, Wanted, look
 from reconciler.observe import observe_servers
 
 WAIT_POLL_S = 0.2

@@ -13,9 +13,11 @@ from dataclasses import replace
 import typer
 
 from reconciler.app import open_root
-from reconciler.cli.apply import AllowDestroyOption, Run, perform, read
+from reconciler.cli.apply import Run, perform
 from reconciler.cli.names import NamesArgument, known_model
+from reconciler.cli.reading import read
 from reconciler.cli.verbs import (
+    AllowDestroyOption,
     AllowProtectedOption,
     JsonOption,
     LimitRateOption,
@@ -34,7 +36,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
 from reconciler.core.words import ModelName, ModelState
 from reconciler.errors import ExitCode, UsageError
-from reconciler.loop import Scope
+from reconciler.look import Scope
 
 
 def register(app: typer.Typer) -> None:

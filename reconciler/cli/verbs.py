@@ -122,6 +122,15 @@ TimeoutOption = Annotated[
         help="Give up after this time, like 30s or 5m.",
     ),
 ]
+AllowDestroyOption = Annotated[
+    int,
+    typer.Option(
+        "--allow-destroy", metavar="N", min=0, help="Let up to N running servers be stopped."
+    ),
+]
+SwitchFileOption = Annotated[
+    bool, typer.Option("--switch-file", help="Let this root follow another desired file.")
+]
 AllowProtectedOption = Annotated[
     list[str] | None,
     typer.Option("--allow-protected", metavar="NAME", help="Let this protected model be touched."),

@@ -30,7 +30,8 @@ from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.present import human_bytes
 from reconciler.core.words import ModelName, ModelState
 from reconciler.errors import ExitCode, UsageError
-from reconciler.loop import ApplyReport, Wanted, execute_files, look_to_verify
+from reconciler.look import Wanted, look_to_verify
+from reconciler.loop import ApplyReport, execute_files
 
 INTERRUPTED = "Interrupted: what was verified is remembered. Once more to leave at once."
 

@@ -21,7 +21,7 @@ from reconciler.drivers.base import Cancel
 from reconciler.drivers.git_branch import GitBranch
 from reconciler.drivers.lock_file import KeptLockFile
 from reconciler.errors import Diagnostic, GitError, InvalidDesiredError, Severity
-from reconciler.loop import Wanted
+from reconciler.look import Wanted
 from reconciler.watch.following import Candidate, Following
 
 PUSHED = "a commit was pushed"

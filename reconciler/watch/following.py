@@ -16,7 +16,7 @@ from reconciler.drivers.base import Drivers, LockFile
 from reconciler.drivers.base_records import Records
 from reconciler.drivers.desired_files import lock_path, read_sources
 from reconciler.errors import Diagnostic, InvalidDesiredError
-from reconciler.loop import Wanted
+from reconciler.look import Wanted
 from reconciler.remember import wish_of
 
 

@@ -18,7 +18,7 @@ from reconciler.core.plan import Action, Guard, Plan
 from reconciler.core.plan_parts import leave_out
 from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName, ModelName
-from reconciler.loop import Round
+from reconciler.look import Round
 from reconciler.watch.following import Candidate
 
 Look = Callable[[Candidate], Round]

@@ -30,7 +30,7 @@ from reconciler.core.words import GATEWAY_ADDRESS, RENDER_ADDRESS, InstanceName,
 from reconciler.drivers.base import Cancel, Drivers, Health
 from reconciler.errors import InvalidDesiredError, LockHeldError, ReconcileError
 from reconciler.execute import Outcome, StepResult
-from reconciler.loop import Keeping, Round, look, replan
+from reconciler.look import Keeping, Round, look, replan
 from reconciler.observe import settle
 from reconciler.recording import About, Recording
 from reconciler.remember import keep_generation, keep_lock, publish, remember_file, tidy

@@ -10,7 +10,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.guards import Allowed
 from reconciler.core.observed import Journal, ObservedState
 from reconciler.core.plan import Action
-from reconciler.loop import Round, Wanted, replan
+from reconciler.look import Round, Wanted, replan
 from reconciler.remember import wish_of
 from reconciler.watch.following import Candidate
 from reconciler.watch.force import Force, Look

@@ -36,7 +36,8 @@ from reconciler.core.words import ModelName
 from reconciler.drivers.base import Drivers
 from reconciler.errors import InvalidDesiredError, StateFolderError
 from reconciler.execute import Progress, StepResult
-from reconciler.loop import Scope, Wanted, carry_out, look, nothing_wanted
+from reconciler.look import Scope, Wanted, look, nothing_wanted
+from reconciler.loop import carry_out
 from reconciler.remember import (
     keep_generation,
     remember_end,
