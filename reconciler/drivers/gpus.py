@@ -101,7 +101,11 @@ class GpuMemory:
         return found
 
     def are_busy(self, pids: Collection[int]) -> bool:
-        """Whether one of these processes keeps a card busy; it takes a second to find out."""
+        """Whether one of these processes keeps a card busy, or did two seconds ago.
+
+        An H100's driver was seen to tell of work for so long after its end. It takes up to a
+        second to find out.
+        """
         if (self._devices / "nvidiactl").exists() and not _busy_on_nvidia().isdisjoint(pids):
             return True
         if not (self._devices / "dri").is_dir():

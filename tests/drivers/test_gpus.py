@@ -12,6 +12,8 @@ from reconciler.drivers import gpus as gpus_module
 from reconciler.drivers.gpus import GpuMemory
 
 HERE = os.getpid()
+TOLD = Path(__file__).parents[1] / "data" / "nvidia"
+"""What nvidia-smi 580.159 said on a machine with one H100."""
 
 
 @pytest.fixture
@@ -32,6 +34,31 @@ def nvidia_smi(machine: Path, script: str) -> None:
     program = machine / "bin" / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     program.chmod(0o755)
+
+
+def tell(machine: Path, work: str) -> None:
+    """An nvidia-smi with the words of a real one; `work` names what pmon says."""
+    say = 'while IFS= read -r line; do echo "$line"; done'
+    script = (
+        f'case "$1" in --query-gpu*) name=cards;; pmon) name={work};; *) name=memory;; esac\n'
+        f'{say} < "{TOLD}/$name.txt"'
+    )
+    nvidia_smi(machine, script)
+
+
+def test_an_h100_in_its_drivers_words(machine: Path) -> None:
+    tell(machine, "work")
+    asked = gpus(machine)
+    assert asked.cards() == (ObservedGpu("NVIDIA H100 80GB HBM3", 81559 * 2**20),)
+    assert asked.memory_by_pid() == {516: 4778 * 2**20, 996: 1552 * 2**20}
+    assert [asked.are_busy({pid}) for pid in (516, 996, 1)] == [True, False, False]
+
+
+@pytest.mark.parametrize("work", ["work-of-none", "work-of-nobody"])
+def test_an_h100_at_rest_in_its_drivers_words(machine: Path, work: str) -> None:
+    """With a process that has memory and does nothing, and with no process at all."""
+    tell(machine, work)
+    assert not gpus(machine).are_busy({516})
 
 
 def test_a_machine_without_a_card(machine: Path) -> None:
