@@ -88,9 +88,10 @@ _TABLE: tuple[tuple[str, str, str, bool], ...] = (
             r"(?i)(?:cuda|hip|rocm)\w*(?: failed| error)?:? ?.*out of memory"
             r"|ErrorOutOfDeviceMemory|cudaMalloc failed|hipMalloc failed"
             r"|failed to allocate (?:CUDA|ROCm|Vulkan|SYCL|MUSA)\w* buffer"
+            r"|(?:CUDA|ROCm) error: (?:the resource allocation failed|\w*STATUS_ALLOC_FAILED)"
         ),
         "not enough memory on the graphics card",
-        "give it fewer `n-gpu-layers`, a smaller quant or `ctx_size`, or another card",
+        "end what else is on it, or give it fewer `n-gpu-layers`, a smaller quant or `ctx_size`",
         True,
     ),
     (
