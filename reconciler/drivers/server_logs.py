@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -25,7 +26,9 @@ _AT_SHUTDOWN = (0, -15, -9)
 """Of a machine that goes down everybody is told to end, then killed."""
 _TAIL_BYTES = 64 * 2**10
 CAUSE_LINES = 400
-"""An assertion of ggml is followed by a backtrace, which may name a hundred threads."""
+"""What a debugger says of a hundred threads can stand behind the line that tells why."""
+_FRAME = re.compile(r".+\(\S*\+0x[0-9a-f]+\) ?\[0x[0-9a-f]+\]")
+"""A line of the backtrace that ggml prints when it gives up: it tells people nothing."""
 
 
 def rotate(log: Path, limit: int | None = None) -> None:
@@ -62,7 +65,10 @@ def first_data(descriptor: int) -> int:
 
 
 def tail(log: Path, lines: int, start: int = 0) -> str:
-    """The last lines of what stands after byte `start`; empty when it cannot be read."""
+    """The last lines of what stands after byte `start`; empty when it cannot be read.
+
+    A backtrace is left out: the whole log has it.
+    """
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -70,7 +76,8 @@ def tail(log: Path, lines: int, start: int = 0) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    told = [line for line in text.splitlines() if not _FRAME.fullmatch(line)]
+    return "\n".join(told[-lines:])
 
 
 def deaths(

@@ -47,6 +47,20 @@ def test_the_tail_has_an_end(rig: ProcessRig) -> None:
     assert 63 * 2**10 < len(rig.runtime.log_tail(M, 10**6)) <= 64 * 2**10
 
 
+def test_the_tail_is_without_a_backtrace(rig: ProcessRig) -> None:
+    """As ggml writes it without a debugger: the lines before it say what happened."""
+    end = Path(__file__).parents[1] / "data" / "ends" / "cuda-memory-stream.txt"
+    _, _, log = end.read_text(encoding="utf-8").partition("\n\n")
+    ref = rig.run("m", "--say", log.rstrip(), "--exit", "1")
+    ended = rig.runtime.exited(ref, M)
+    assert ended is not None
+    told = ended.log_tail.splitlines()
+    assert told[-3].endswith("E CUDA error: out of memory")
+    assert told[-1].endswith("cudaStreamCreateWithFlags(&streams[device][stream], 0x01)")
+    assert told == log.splitlines()[: len(told)]
+    assert rig.runtime.log_tail(M, 2).splitlines() == told[-2:]
+
+
 def test_a_log_that_somebody_emptied_is_read_from_its_beginning(rig: ProcessRig) -> None:
     rig.run("m", "--say", "x" * 100, "--exit", "1")
     ref = rig.run("m", "--say", "y" * 100, "--exit", "1")
