@@ -8,18 +8,17 @@ Pure: it judges what `survey` saw, and asks nothing.
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from reconciler.core.capacity import memory_text, weights_of
+from reconciler.core.cards import cards_text, number_of_no_card
 from reconciler.core.desired import Model
 from reconciler.core.engine import Flag, model_flags
 from reconciler.core.facts import Facts, Folder
 from reconciler.core.observed import FileStatus, ObservedFiles
 from reconciler.core.present import human_bytes
-from reconciler.core.resources import ObservedGpu
 from reconciler.core.words import EngineKind, ModelName, ModelState
 
 WIDTH = 80
@@ -142,7 +141,11 @@ def _gpu(facts: Facts) -> Iterator[Check]:
         hint = "add this user to the groups that own them (`render`, `video`), then log in anew"
         said = f"no right to use {', '.join(facts.barred_devices)}"
         yield Check("GPU", Mark.WARN, said, hint)
-    names = ", ".join(_counted(_card(card) for card in cards))
+    for name, model in _running(facts):
+        if said := number_of_no_card(model, len(cards)):
+            hint = "correct it in `env`: the engine heeds no number from there on; without any "
+            yield Check("GPU", Mark.WARN, f"{name}: {said}", f"{hint}card it uses the CPU")
+    names = cards_text(cards)
     if cards and devices == ():
         hint = (
             "install a llama-server that is built for them (CUDA, ROCm, Vulkan) and name it in "
@@ -157,16 +160,6 @@ def _gpu(facts: Facts) -> Iterator[Check]:
         yield Check("GPU", Mark.WARN, said, "models run on the CPU; take the flag out to say so")
     else:
         yield Check("GPU", Mark.OK, "none; models run on the CPU")
-
-
-def _card(card: ObservedGpu) -> str:
-    return f"{card.name} ({human_bytes(card.memory_bytes)})" if card.memory_bytes else card.name
-
-
-def _counted(names: Iterable[str]) -> Iterator[str]:
-    """Equal names once, with their number."""
-    for name, count in Counter(names).items():
-        yield f"{count} x {name}" if count > 1 else name
 
 
 def _nginx(facts: Facts) -> Iterator[Check]:

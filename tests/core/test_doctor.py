@@ -149,6 +149,32 @@ def test_graphics_cards(special: dict[str, Any], status: Mark, said: str) -> Non
     assert one("GPU", **special)[:2] == (status, said)
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("7", "a: there is no card 7 as its CUDA_VISIBLE_DEVICES says; the last one is 2"),
+        ("0, 3", "a: there is no card 3 as its CUDA_VISIBLE_DEVICES says; the last one is 2"),
+        ("0,2", ""),
+        ("", ""),
+        ("-1", ""),
+        ("GPU-8932f937", ""),
+    ],
+)
+def test_cards_that_are_not_there(value: str, said: str) -> None:
+    env = {"CUDA_VISIBLE_DEVICES": value}
+    wanted = Wanted("x", state=desired({"a": {"env": env}, "b": {"env": env, "state": "absent"}}))
+    nature = EngineNature("", ("CUDA0: H100",))
+    *warned, cards = of("GPU", memory=WITH_CARDS, wanted=wanted, engine_nature=nature)
+    assert [one.summary for one in warned] == ([said] if said else [])
+    assert all(one.status is WARN and "`env`" in one.hint for one in warned)
+    assert cards.status is OK
+
+
+def test_without_a_card_every_number_is_moot() -> None:
+    wanted = Wanted("x", state=desired({"a": {"env": {"CUDA_VISIBLE_DEVICES": "7"}}}))
+    assert one("GPU", wanted=wanted)[:2] == (OK, "none; models run on the CPU")
+
+
 def test_devices_that_this_user_may_not_use() -> None:
     first, _ = of("GPU", barred_devices=("/dev/kfd", "/dev/dri/renderD128"))
     assert (first.status, first.summary) == (
