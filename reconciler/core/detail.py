@@ -12,9 +12,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reconciler.core.cards import asks_for_cards
 from reconciler.core.conditions import Condition
 from reconciler.core.downtime import LastStart
-from reconciler.core.engine import masked
+from reconciler.core.engine import masked, user_flags_of
 from reconciler.core.launch import Launch
 from reconciler.core.observed import (
     LastExit,
@@ -199,7 +200,11 @@ def _model(row: InstanceRow) -> str:
 
 def _memory(one: InstanceDetail) -> str:
     host = f"{human_bytes(one.row.memory_bytes or 0)} of the host"
-    return host + (f", {human_bytes(one.gpu_memory_bytes)} on GPUs" if one.gpu_memory_bytes else "")
+    if one.gpu_memory_bytes:
+        return f"{host}, {human_bytes(one.gpu_memory_bytes)} on GPUs"
+    # An engine that finds no card says so once, and serves from the CPU.
+    is_amiss = one.row.phase is Phase.READY and asks_for_cards(user_flags_of(one.command))
+    return f"{host}, none on GPUs as far as their drivers tell" if is_amiss else host
 
 
 def _files(files: ObservedFiles | None) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from reconciler.core.capacity import memory_text, weights_of
-from reconciler.core.cards import cards_text, number_of_no_card
+from reconciler.core.cards import asks_for_cards, cards_text, number_of_no_card
 from reconciler.core.desired import Model
 from reconciler.core.engine import Flag, model_flags
 from reconciler.core.facts import Facts, Folder
@@ -155,7 +155,7 @@ def _gpu(facts: Facts) -> Iterator[Check]:
         yield Check("GPU", Mark.WARN, said, hint)
     elif cards or devices:
         yield Check("GPU", Mark.OK, names or ", ".join(devices or ()))
-    elif asking := [name for name, model in _running(facts) if _wants_gpu(model)]:
+    elif asking := [name for name, model in _running(facts) if asks_for_cards(model_flags(model))]:
         said = f"none; `n-gpu-layers` of {', '.join(asking)} has no effect"
         yield Check("GPU", Mark.WARN, said, "models run on the CPU; take the flag out to say so")
     else:
@@ -357,10 +357,6 @@ def _running(facts: Facts) -> list[tuple[str, Model]]:
 def _last(flags: Sequence[Flag], *names: str) -> str | None:
     found = [flag for flag in flags if flag.name in names]
     return (found[-1].values or ("",))[-1] if found else None
-
-
-def _wants_gpu(model: Model) -> bool:
-    return _last(model_flags(model), "n-gpu-layers", "gpu-layers", "ngl") not in {None, "0", "auto"}
 
 
 def _locking(facts: Facts) -> Iterator[tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from builders import SITE, desired, files_of, observed, plan, server, stray
 
 from reconciler.core.conditions import Condition, ConditionType, Truth
@@ -54,6 +55,24 @@ def live(**special: Any) -> ObservedState:
     ref = ProcessRef(7, 9)
     whole = {"ref": ref, "command": ("/bin/engine",), "since": NOW - 75, "memory_bytes": 2**20}
     return observed(ONE, server(ONE, "a", **{**whole, **special}))
+
+
+@pytest.mark.parametrize(
+    ("layers", "phase", "said"),
+    [
+        ("99", Phase.READY, "1.0 MiB of the host, none on GPUs as far as their drivers tell"),
+        ("99", Phase.STARTING, "1.0 MiB of the host"),
+        ("auto", Phase.READY, "1.0 MiB of the host"),
+        ("0", Phase.READY, "1.0 MiB of the host"),
+    ],
+)
+def test_one_that_found_no_card(layers: str, phase: Phase, said: str) -> None:
+    """llama-server only warns of it, then serves from the CPU."""
+    state = desired({"a": {"args": {"n-gpu-layers": layers}}})
+    ref = ProcessRef(7, 9)
+    seen = observed(state, server(state, "a", ref=ref, memory_bytes=2**20, phase=phase))
+    (line,) = (one for one in detail_lines(show(state, seen), NOW) if "Memory:" in one)
+    assert line.strip() == f"Memory: {said}"
 
 
 def test_a_running_one() -> None:
