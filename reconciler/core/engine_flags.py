@@ -16,9 +16,11 @@ from reconciler.core.engine import Flag
 from reconciler.core.findings import nearest
 from reconciler.core.observed_engine import FlagUsage, ObservedEngine, ValueKind
 from reconciler.core.text import printable
+from reconciler.core.words import EngineKind
 from reconciler.errors import Severity
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
+_DIGITS = re.compile(r"[+-]?\d+")
 _SYNONYMS = {
     "on": ("enabled", "true", "1"),
     "off": ("disabled", "false", "0"),
@@ -92,7 +94,9 @@ def _problem(flag: Flag, engine: ObservedEngine) -> FlagProblem | None:
     if advice := engine.refused.get(name):
         return FlagProblem(name, f"{spelled} is not yours to set: {advice}")
     usage = engine.usage.get(name)
-    return _wrong_value(flag, spelled, usage) if usage else None
+    if usage is None:
+        return None
+    return _wrong_value(flag, spelled, usage) or _not_whole(flag, spelled, usage, engine.kind)
 
 
 def _unknown(flag: Flag, engine: ObservedEngine) -> FlagProblem:
@@ -149,6 +153,22 @@ def _wrong_value(flag: Flag, spelled: str, usage: FlagUsage) -> FlagProblem | No
     if usage.kind is ValueKind.NUMBER and values[1:]:
         said = f"{spelled} takes one number: of {len(values)}, only the last counts"
         return FlagProblem(name, said, severity=Severity.WARNING)
+    return None
+
+
+def _not_whole(
+    flag: Flag, spelled: str, usage: FlagUsage, kind: EngineKind | None
+) -> FlagProblem | None:
+    """llama-server reads the digits that a value begins with (std::stoi): of `1e3`, 1."""
+    for value in map(str.strip, flag.values if usage.is_whole else ()):
+        digits = _DIGITS.match(value)
+        if value in usage.words or (digits and float(digits[0]) == float(value)):
+            continue
+        read = f"it does not take `{value}`"
+        if digits and kind is not EngineKind.EMBEDDED:
+            read = f"of `{value}` it reads `{digits[0]}`"
+        said = f"{spelled} takes whole numbers: {read}"
+        return FlagProblem(flag.name, said, severity=Severity.WARNING)
     return None
 
 

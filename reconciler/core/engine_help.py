@@ -33,6 +33,7 @@ _PAIR_HINT = re.compile(r"([A-Z]+) ([A-Z]+)")
 _ALLOWED = re.compile(r"allowed values: ([\w.+-]+(?:, [\w.+-]+)*)")
 _BULLET = re.compile(r"- ([\w.+-]+)(?: \(default\))?: ")
 _DEFAULT = re.compile(r"\(default: ([\w.+-]+)\)")
+_WHOLE_DEFAULT = re.compile(r"\bdefault: -?\d+(?![\d.])")
 # What stands for a number is quoted, or the default: `either an exact number, 'auto', or 'all'`.
 _WORD = re.compile(r"'([A-Za-z][\w.+-]*)'|\(default: ([A-Za-z][\w.+-]*)\)")
 
@@ -162,7 +163,8 @@ def _usage(entry: _Entry) -> FlagUsage | None:
         return None
     if _NUMBER_HINT.fullmatch(word):
         words = (match[1] or match[2] for match in _WORD.finditer(entry.said))
-        return FlagUsage(ValueKind.NUMBER, tuple(dict.fromkeys(words)))
+        is_whole = bool(_WHOLE_DEFAULT.search(entry.said))
+        return FlagUsage(ValueKind.NUMBER, tuple(dict.fromkeys(words)), is_whole)
     if match := _CHOICE_HINT.fullmatch(word) or _ALLOWED.search(entry.said):
         listed = next(filter(None, match.groups()))
         return FlagUsage(ValueKind.CHOICE, tuple(re.split(r", ?|\|", listed)))

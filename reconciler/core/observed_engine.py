@@ -37,6 +37,8 @@ class FlagUsage:
     words: tuple[str, ...] = ()
     """Of a choice, all there are; of a number, the words that may stand for one (`auto`); of a
     pair, what its two values are called."""
+    is_whole: bool = False
+    """Of a number: its default is written without a point, so that digits alone are read."""
 
 
 @dataclass(frozen=True, slots=True)

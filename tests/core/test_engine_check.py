@@ -72,7 +72,10 @@ def values_for(name: str, hint: str) -> list[str]:
         return [f'"{word}"' for word in re.split(r"[,|]", words[1])]
     if words := re.fullmatch(r"[a-z-]+(,[a-z\d-]+){3,}", hint):
         return [f'"{words[0]}"', f'"{words[1][1:]}"']
-    return ["1", "-1", "0.5", "1e3"] if hint in NUMBERS else [WORDS.get(hint, '"-some text"')]
+    if hint not in NUMBERS:
+        return [WORDS.get(hint, '"-some text"')]
+    usage = REAL.usage.get(name)
+    return ["1", "-1", "7.0"] if usage and usage.is_whole else ["1", "-1", "0.5", "1e3"]
 
 
 def test_every_flag_of_the_help_takes_a_value_of_the_kind_that_it_shows() -> None:

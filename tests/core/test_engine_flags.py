@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from builders import ENGINE
 from engine_texts import REAL
@@ -9,6 +11,7 @@ from engine_texts import REAL
 from reconciler.core.engine import Flag
 from reconciler.core.engine_flags import check_flags
 from reconciler.core.observed_engine import ObservedEngine
+from reconciler.core.words import EngineKind
 
 
 def problem(flag: Flag, engine: ObservedEngine = REAL) -> str:
@@ -56,7 +59,8 @@ def test_values_that_the_engine_would_refuse(name: str, values: str | None, said
     ("name", "values"),
     [
         ("c", ("4096",)),
-        *(("c", (one,)) for one in ["-1", "+5", "1.5", ".5", "5.", "1e-1", "2E+3", "inf", "-NaN"]),
+        *(("c", (one,)) for one in ["-1", "+5", "5.", "7.0", "3e0"]),
+        *(("temp", (one,)) for one in ["-1", "1.5", ".5", "5.", "1e-1", "2E+3", "inf", "-NaN"]),
         ("c", (" 7 ",)),
         *(("ngl", (one,)) for one in ("99", "auto", "all")),
         ("cpu-strict", ("2",)),
@@ -72,6 +76,23 @@ def test_values_that_the_engine_would_refuse(name: str, values: str | None, said
 )
 def test_values_that_it_may_take(name: str, values: tuple[str, ...]) -> None:
     assert problem(Flag(name, values)) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("1.5", "of `1.5` it reads `1`"),
+        ("-2E+3", "of `-2E+3` it reads `-2`"),
+        (" 1e-1 ", "of `1e-1` it reads `1`"),
+        (".5", "it does not take `.5`"),
+        ("inf", "it does not take `inf`"),
+    ],
+)
+def test_of_a_number_that_is_not_whole_only_some_digits_count(value: str, read: str) -> None:
+    assert problem(Flag("c", (value,))) == f"-c takes whole numbers: {read}"
+    embedded = replace(REAL, kind=EngineKind.EMBEDDED)
+    refused = f"it does not take `{value.strip()}`"
+    assert problem(Flag("c", (value,)), embedded) == f"-c takes whole numbers: {refused}"
 
 
 def test_one_bad_value_of_several_is_enough() -> None:

@@ -84,7 +84,7 @@ def test_what_is_gone() -> None:
         ("layer-range", FlagUsage(ValueKind.PAIR, ("START", "END"))),
         ("ngl n-gpu-layers", FlagUsage(ValueKind.NUMBER, ("auto", "all"))),
         ("prio", FlagUsage(ValueKind.NUMBER, ("none",))),
-        ("c np", FlagUsage(ValueKind.NUMBER)),
+        ("c np", FlagUsage(ValueKind.NUMBER, is_whole=True)),
         ("lora dev device one-word", FlagUsage(ValueKind.TEXT)),
     ],
 )

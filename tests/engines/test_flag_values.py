@@ -83,6 +83,19 @@ def test_what_the_plan_lets_through_is_taken(program: EngineProgram) -> None:
     assert f"invalid argument: {LAST}" in complaint(program, *words, LAST)
 
 
+def test_what_takes_whole_numbers_takes_no_others(program: EngineProgram) -> None:
+    """Known by how the help writes the default; `2.5` would be read as 2, without a word."""
+    said = help_of(program)
+    numbers = (name for name in flags_of(said, ValueKind.NUMBER) if len(name) > 3)
+    whole = [said.flags[name] for name in numbers if said.usage[name].is_whole]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda flag: complaint(program, flag, ".5"), whole)
+        assert [
+            flag for flag, text in zip(whole, found, strict=True) if "handling argument" not in text
+        ] == []
+    assert len(whole) > 10
+
+
 def test_what_the_plan_stops_would_end_the_start(program: EngineProgram) -> None:
     said = help_of(program)
     lines: list[list[str]] = [[said.flags[name], "7"] for name in ("jinja", "no-jinja")]
