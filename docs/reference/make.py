@@ -81,7 +81,8 @@ is the same for programs. A later version may add keys; what there is keeps its 
 `format_version` begins with `1.`
 
 ```sh
-llm-reconcile plan desired/prod.yaml --json | jq '.summary'
+llm-reconcile plan desired/small.yaml --json | \\
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["summary"])'
 ```
 """
 

@@ -13,6 +13,7 @@ import getpass
 import hashlib
 import json
 import os
+import platform
 import pty
 import re
 import select
@@ -34,10 +35,12 @@ ELSEWHERE = ("pipx ", "pip ", "uv ", "sudo ", "systemctl ", "loginctl ", "ollama
 _PORT = re.compile(r"(?:port: |listen: 127\.0\.0\.1:)([0-9]+)")
 _VARIES = re.compile(
     r"""
-    [0-9]{4}-[0-9]{2}-[0-9]{2}\ [0-9:]{8}                # a time
+    [0-9]{4}-[0-9]{2}-[0-9]{2}[T\ ][0-9:]{5,8}(?:[.0-9]*\+00:00)?|^[0-9:]{8}\b  # a time
     | \b(?:about\ )?(?:[0-9]+[hm])?[0-9]+(?:\.[0-9]+)?\ ?m?s\b | less\ than\ a\ second  # how long
-    | \b[0-9]+(?:\.[0-9]+)?\ (?:[KMGT]i)?B\b            # how much
+    | \b(?:[0-9.]+/)?[0-9]+(?:\.[0-9]+)?\ (?:[KMGT]i)?B(?:/s)?\b | \b[0-9]+\ %   # how much
+    | \[\#*\.*\]                                        # a bar
     | \b(?=[a-f]*[0-9])[0-9a-f]{12,64}\b                # a hash
+    | \b[0-9]+\.[0-9]+\.[0-9]+[\w.-]*\b                  # a version, an address
     | \b[0-9]{4,5}\b                                    # a port
     """,
     re.VERBOSE,
@@ -45,12 +48,14 @@ _VARIES = re.compile(
 _MARK = "@@ this one ended with "
 _END = "END OF THE FILE"
 _ASKED = re.compile(r"\((yes)/no\) $|^Type (\S+) to go on: $", re.MULTILINE)
-_LONGEST_S = 150.0
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""What moves the cursor: another line follows."""
+_LONGEST_S = 240.0
 _UNTIL = """
 until_it_says() {
   words=$1; shift
   set -m; "$@" > until.log 2>&1 & set +m
-  until grep -q "$words" until.log || ! kill -0 $! 2> /dev/null; do sleep 0.05; done
+  until grep -qz "$words" until.log || ! kill -0 $! 2> /dev/null; do sleep 0.05; done
   kill -INT $!; wait $!; code=$?
   cat until.log
   return $code
@@ -68,6 +73,8 @@ class Turn:
     """How it ends."""
     until: str = ""
     """It goes on until Ctrl-C, which is pressed once it has said this."""
+    is_loose: bool = False
+    """Its numbers are as they come."""
     instead: str = ""
     """What is typed: the page names no model, or a place that everybody has elsewhere."""
 
@@ -132,10 +139,23 @@ class Reader:
             self.ports.setdefault(port, str(machine.free_port()))
         typed = [one for one in todo if isinstance(one, File) or not one.text.startswith(ELSEWHERE)]
         said = self._at_a_terminal(self._moved(_script(typed, turns)))
-        said = said.replace(str(self.home), "/home/ann")
-        said = re.sub(rf"(?<=  ){getpass.getuser()}(?= )", "ann", said)
+        said = _CONTROL.sub("\n", said).replace(str(self.home), "/home/ann")
+        user = getpass.getuser()
+        said = re.sub(rf"(?<=[0-9]  ){user}(?=  )|(?<=[0-9], ){user}(?=[,)])", "ann", said)
+        said = re.sub(rf"(?<= on ){re.escape(platform.node())}(?= by )", "gpu1", said)
         printed = re.split(rf"\n{_MARK}[0-9]+\n", said)
         return list(zip([one for one in typed if isinstance(one, Command)], printed, strict=False))
+
+    def end_all(self) -> list[str]:
+        """End what still runs; the roots of it."""
+        left = []
+        for folder in (path.parent for path in self.home.glob("*/desired")):
+            locks = self.home.glob("s/llm-reconcile/*/gateway.lock")
+            if machine.labelled(folder) or any(map(machine.holders, locks)):
+                left.append(folder.name)
+                down = [str(COMMAND), "down", "-y", "-q", "--root", str(folder)]
+                subprocess.run(down, env=self.environment, stdin=subprocess.DEVNULL, check=True)
+        return left
 
     def _at_a_terminal(self, script: str) -> str:
         """Run a script with somebody there to say yes; what stands on the screen."""
@@ -206,8 +226,12 @@ def plain(line: str) -> str:
     return " ".join(text.split())
 
 
-def missing(command: Command, printed: str) -> list[str]:
+def missing(command: Command, printed: str, *, is_loose: bool = False) -> list[str]:
     """The lines that the page shows, in order, and the command did not print; `...` is any."""
-    said = iter([plain(line) for line in printed.splitlines()])
-    wanted = [plain(line) for line in command.shown if line.strip() not in {"", "..."}]
+
+    def like(line: str) -> str:
+        return re.sub(r"(?<= )(?:[0-9.#]+|-)(?= )", "#", plain(line)) if is_loose else plain(line)
+
+    said = iter([like(line) for line in printed.splitlines()])
+    wanted = [like(line) for line in command.shown if line.strip() not in {"", "..."}]
     return [line for line in wanted if line not in said]

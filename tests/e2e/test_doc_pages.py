@@ -6,7 +6,6 @@ the page shows. `test_doc_production.py` has what is typed in production.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +13,7 @@ import pytest
 from doc_pages import ROOT, Command, steps
 from hub_server import hub_server
 
-from e2e import machine
 from e2e.doc_reader import Reader, missing, plain
-from e2e.lab import COMMAND
 
 RUN = (
     "tutorial",
@@ -47,13 +44,7 @@ def reader(short_folder: Path, hub: str, tiny_model: Path) -> Iterator[Reader]:
     made = Reader(short_folder, hub)
     made.pull_with_ollama(tiny_model)
     yield made
-    left = []
-    for folder in (path.parent for path in short_folder.glob("*/desired")):
-        locks = short_folder.glob("s/llm-reconcile/*/gateway.lock")
-        if machine.labelled(folder) or any(map(machine.holders, locks)):
-            left.append(folder.name)
-            down = [str(COMMAND), "down", "-y", "-q", "--root", str(folder)]
-            subprocess.run(down, env=made.environment, stdin=subprocess.DEVNULL, check=True)
+    left = made.end_all()
     assert left == [], "the page leaves something running"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def turn(text: str) -> Turn:
     instead = known.instead or text
     for word, place in IN_ITS_PLACE.items():
         instead = instead.replace(word, place)
-    return Turn(known.before, known.code, known.until, instead)
+    return replace(known, instead=instead)
 
 
 @pytest.fixture
