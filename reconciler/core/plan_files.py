@@ -65,7 +65,8 @@ def _plan_fetch(
     own = {path: file for path, file in missing.items() if path not in draft.fetches}
     wrong = [file.name for file in missing.values() if file.wrong]
     drift = f"{', '.join(wrong)}: wrong bytes" if wrong else ""
-    lacking = any(file.missing_bytes for file in missing.values())
+    # Of what nobody could be asked about no size is known.
+    lacking = any(file.missing_bytes or not file.size for file in missing.values())
     reason = drift or ("not on disk" if lacking else "on disk, but not under this commit")
     if own:
         effect = FetchFiles(name, source, files.commit, tuple(own.values()))

@@ -54,13 +54,13 @@ def test_what_two_models_share_is_fetched_once_and_counts_once() -> None:
 
 
 def test_what_lies_here_under_another_commit_is_said_to() -> None:
-    part = ObservedFile("x.gguf", 7)
-    for came, reason in ((0, "not on disk"), (7, "on disk, but not under this commit")):
+    here = "on disk, but not under this commit"
+    for size, came, reason in ((7, 0, "not on disk"), (7, 7, here), (0, 0, "not on disk")):
         one = files_of(STATE.models["a"], FileStatus.MISSING)
-        one = replace(one, files=(replace(part, came=came),))
+        one = replace(one, files=(ObservedFile("x.gguf", size, came=came),))
         made = plan(STATE, observed(STATE, files=all_files(STATE, a=one)))
         assert next(c.reason for c in made.changes if c.address == "model_file.a") == reason
-        assert made.download_bytes == 7 - came
+        assert made.download_bytes == size - came
 
 
 def test_what_a_fetch_needs_comes_along() -> None:
