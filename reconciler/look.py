@@ -26,7 +26,7 @@ from reconciler.core.site import Site
 from reconciler.core.words import ModelName, ModelState
 from reconciler.drivers.base import Drivers
 from reconciler.errors import Diagnostic, InvalidDesiredError
-from reconciler.observe import observe, observe_downloads, observe_store
+from reconciler.observe import observe, observe_absent, observe_downloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,9 @@ def look(
         observed = replace(observed, lock=None)
     elif only is None:
         # Files may go: only where all models were looked at, it is known what the others need.
-        store = observe_store(wanted.desired, drivers, lock)
+        observed = observe_absent(wanted.desired, drivers, lock, observed)
         renders = drivers.renders.observe(wanted.desired.renders)
-        observed = replace(observed, store=store, renders=renders)
+        observed = replace(observed, renders=renders)
     if keeping:
         # By the clock after the look: what ended while it lasted must not seem to be still to come.
         observed = replace(observed, now=drivers.clock.now(), wedged=keeping.wedged)

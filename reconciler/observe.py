@@ -220,6 +220,15 @@ def observe_disks(
     }
 
 
+def observe_absent(
+    desired: DesiredState, drivers: Drivers, lock: Lock, seen: ObservedState
+) -> ObservedState:
+    """The same, with what is left of models that are to be absent, and the disks that it is on."""
+    store = observe_store(desired, drivers, lock)
+    disks = {name: drivers.files.disk(desired.models[name]) for name in store.repos}
+    return replace(seen, store=store, disks={**seen.disks, **disks})
+
+
 def observe_store(desired: DesiredState, drivers: Drivers, lock: Lock) -> ObservedStore:
     """What lies in the store of models that are to be absent, and who else needs it."""
     folders = {

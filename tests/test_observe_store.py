@@ -8,9 +8,12 @@ import pytest
 from fake_drivers import FakeWorld
 
 from reconciler.core.desired import DesiredState
+from reconciler.core.observed import ObservedState
+from reconciler.core.resources import ObservedDisk
 from reconciler.core.stored import Link, Needed, ObservedStore, StoredRepo
+from reconciler.core.words import ModelName
 from reconciler.errors import Diagnostic, InvalidDesiredError, Position, Severity
-from reconciler.observe import observe_store
+from reconciler.observe import observe_absent, observe_store
 
 GONE = {"gone": {"source": {"repo": "org/x"}, "quant": "Q4", "state": "absent"}}
 USED = {(1, 2): frozenset({7})}
@@ -37,6 +40,19 @@ def test_who_uses_the_files_of_an_absent_model_is_looked_at(world: FakeWorld) ->
     seen = observe_store(desired(GONE), world.drivers, {})
     assert set(seen.repos) == {"gone"}
     assert (seen.open, seen.elsewhere, seen.doubt) == (USED, world.store.others, "")
+
+
+def test_the_disk_that_they_lie_on_is_looked_at(world: FakeWorld) -> None:
+    world.store.found["models--org--x"] = repo("x-Q4.gguf")
+    before = ObservedState(disks={ModelName("else"): ObservedDisk(2, "/else", 1, 2)})
+    seen = observe_absent(desired(GONE), world.drivers, {}, before)
+    assert seen.store == observe_store(desired(GONE), world.drivers, {})
+    assert {name: one.folder for name, one in seen.disks.items()} == {
+        "else": "/else",
+        "gone": "/store/org/x",
+    }
+    world.store.found.clear()
+    assert observe_absent(desired(GONE), world.drivers, {}, before) == before
 
 
 def test_of_what_has_gone_already_nobody_is_asked(world: FakeWorld) -> None:

@@ -8,7 +8,7 @@ effect, with the steps that it needs). Nothing here decides.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from reconciler.core.desired import Render, Source
@@ -16,6 +16,7 @@ from reconciler.core.launch import LastGood, Launch
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import ObservedFile, ProcessRef
 from reconciler.core.outline import Outline
+from reconciler.core.resources import ObservedDisk
 from reconciler.core.stored import Removal
 from reconciler.core.words import Generation, InstanceName, ModelName
 from reconciler.errors import Diagnostic
@@ -71,6 +72,15 @@ class Impact:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What a change does to the file system where files of a model lie."""
+
+    disk: ObservedDisk
+    taken_bytes: int
+    """Of what is free there; below 0: it becomes free."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What the plan means for one resource."""
 
@@ -85,6 +95,8 @@ class Change:
     drift: str = ""
     """What differs from what was set up, but is left alone."""
     impact: Impact = Impact()
+    disk: DiskUse | None = None
+    """None: it fetches and removes nothing, or the file system was not looked at."""
     waits_until: float | None = None
     """Of a server that ended by itself, when a watch starts it again (seconds since the epoch)."""
 
@@ -288,6 +300,18 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskAfter:
+    """A file system to which the plan fetches files, or from which it removes some."""
+
+    folder: str
+    """Where on it they lie."""
+    free_bytes: int
+    """What we may take of it, when it was looked at."""
+    free_after_bytes: int
+    """Once all of the plan is done, if nobody else writes there; below 0: so much is lacking."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All changes, sorted by address, and all steps, numbered from 1."""
 
@@ -332,6 +356,18 @@ class Plan:
     def freed_bytes(self) -> int:
         """All bytes that the plan would remove."""
         return sum(change.impact.freed_bytes for change in self.changes)
+
+    @property
+    def disks(self) -> tuple[DiskAfter, ...]:
+        """What room there will be, on all file systems that it changes as far as they are known."""
+        found: dict[int, DiskAfter] = {}
+        for use in (change.disk for change in self.changes if change.disk):
+            disk = use.disk
+            new = DiskAfter(disk.folder, disk.free_bytes, disk.free_bytes)
+            one = found.get(disk.device, new)
+            left = one.free_after_bytes - use.taken_bytes
+            found[disk.device] = replace(one, free_after_bytes=left)
+        return tuple(found.values())
 
     @property
     def blocked(self) -> tuple[Change, ...]:

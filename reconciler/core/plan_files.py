@@ -17,6 +17,7 @@ from reconciler.core.plan import (
     Action,
     Change,
     Detail,
+    DiskUse,
     FetchFiles,
     Impact,
     Plan,
@@ -76,14 +77,32 @@ def _plan_fetch(
     draft.files.setdefault(name, set()).update(draft.fetches[path] for path in missing)
     url, commit = Detail("url", None, source.place), Detail("commit", None, files.commit)
     origin = url if source.url else commit
+    fetched = sum(file.missing_bytes for file in own.values())
     return replace(
         change,
         action=Action.CREATE,
         reason=reason,
         details=(origin, Detail("path", None, files.path)),
         drift=drift,
-        impact=Impact(download_bytes=sum(file.missing_bytes for file in own.values())),
+        impact=Impact(download_bytes=fetched),
+        disk=_disk_use(name, scene, own) if fetched else None,
     )
+
+
+def _disk_use(name: ModelName, scene: Scene, own: Mapping[str, ObservedFile]) -> DiskUse | None:
+    """The room that a download takes, where it is known what there is."""
+    disk = scene.observed.disks.get(name)
+    if disk is None:
+        return None
+    fetched = sum(file.missing_bytes for file in own.values())
+    # What has wrong bytes goes first, where it is ours to remove.
+    wrong = (one.size for path, one in own.items() if one.wrong and _is_below(path, scene.store))
+    held = min(scene.observed.files[name].held_bytes, fetched)
+    return DiskUse(disk, fetched - held - sum(wrong))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder.rstrip('/')}/")
 
 
 def _plan_verify(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.core.plan import Action
-from reconciler.core.present import JSON_ACTIONS, SIGNS, about, human_bytes
+from reconciler.core.present import JSON_ACTIONS, SIGNS, about, disk_text, human_bytes
 from reconciler.core.selection import Selection
 from reconciler.core.text import printable
 
@@ -76,7 +76,13 @@ def _costs(document: Mapping[str, Any]) -> str:
     kinds = {"Download": "download_bytes", "Verify": "verify_bytes", "Free": "freed_bytes"}
     impacts = [one["impact"] for one in document["resource_changes"]]
     sums = {verb: sum(one[key] for one in impacts) for verb, key in kinds.items()}
-    return "".join(f" {verb} {human_bytes(count)}." for verb, count in sums.items() if count)
+    said = [f"{verb} {human_bytes(count)}." for verb, count in sums.items() if count]
+    # As a plan was saved before it told of disks.
+    disks = (
+        disk_text(_code(one["folder"]), one["free_bytes"], one["free_after_bytes"])
+        for one in document.get("disks", ())
+    )
+    return "".join(f" {one}" for one in (*said, *disks) if one)
 
 
 def _nothing(document: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from reconciler.core.desired import DesiredState
 from reconciler.core.draft import Draft
 from reconciler.core.observed import ObservedServer, ObservedState
-from reconciler.core.plan import Action, Change, Impact, RemoveFiles, ResourceType
+from reconciler.core.plan import Action, Change, DiskUse, Impact, RemoveFiles, ResourceType
 from reconciler.core.prune import all_of, files_of, leavings, loaded_by, needed_by
 from reconciler.core.resolve import model_of
 from reconciler.core.stored import Inode, Needed, StoredRepo
@@ -51,8 +51,10 @@ def _plan_removal(
     effect = RemoveFiles(name, removals)
     needs = {draft.stops[one.ref] for one in servers}
     draft.step(address, effect, "state: absent", needs)
-    freed = Impact(freed_bytes=sum(one.count for one in removals))
-    return replace(change, action=Action.DELETE, impact=freed)
+    freed = sum(one.count for one in removals)
+    disk = observed.disks.get(name)
+    use = DiskUse(disk, -freed) if disk else None
+    return replace(change, action=Action.DELETE, impact=Impact(freed_bytes=freed), disk=use)
 
 
 def _users(

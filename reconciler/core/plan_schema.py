@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from reconciler.core import plan
-from reconciler.core.plan import Guard, Impact, ResourceType, Summary
+from reconciler.core.plan import DiskAfter, Guard, Impact, ResourceType, Summary
 from reconciler.core.schema import Schema, field_docs, without_noise
 from reconciler.errors import Severity
 
@@ -166,6 +166,9 @@ class PlanDocument:
     resource_drift: list[ResourceDrift]
     guards: list[Guard]
     """Why the whole plan would be refused (exit 4); empty: it may be applied."""
+    disks: list[DiskAfter]
+    """The room that there is and will be; empty: nothing is fetched or removed, or nothing is known
+    of the file systems (`--against`)."""
     diagnostics: list[Finding]
     summary: Summary
     """Instances only."""

@@ -189,6 +189,14 @@ def about(seconds: float) -> str:
     return f"about {human_seconds(seconds)}" if seconds >= 1 else "less than a second"
 
 
+def disk_text(folder: str, free_bytes: int, free_after_bytes: int) -> str:
+    """What room there is and will be; empty where there is too little: of that a guard speaks."""
+    if free_after_bytes < 0:
+        return ""
+    free, after = human_bytes(free_bytes), human_bytes(free_after_bytes)
+    return f"Disk: {free} free in {folder}, {after} afterwards."
+
+
 def _stop_note(effect: StepEffect) -> str:
     match effect:
         case StopServer(drain_s=time) if time:
@@ -223,6 +231,10 @@ def _after_lines(plan: Plan) -> list[str]:
         "Free": plan.freed_bytes,
     }
     said = [f"{verb} {human_bytes(count)}." for verb, count in costs.items() if count]
+    disks = (
+        disk_text(printable(one.folder), one.free_bytes, one.free_after_bytes) for one in plan.disks
+    )
+    said += [one for one in disks if one]
     renders = [one for one in plan.changes if one.type is ResourceType.RENDER]
     removed = sum(one.action is Action.DELETE for one in renders)
     written = sum(one.action in {Action.CREATE, Action.UPDATE} for one in renders)
@@ -246,6 +258,7 @@ def plan_values(plan: Plan, guards: Sequence[Guard] = ()) -> dict[str, object]:
             if change.drift
         ],
         "guards": [asdict(guard) for guard in guards],
+        "disks": [asdict(one) for one in plan.disks],
         "summary": asdict(plan.summary),
     }
 

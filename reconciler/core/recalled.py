@@ -7,7 +7,7 @@ needs, and of what the snapshot knows nothing, for people. What is not in it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from reconciler.core.assumed import assumed_engine, assumed_secrets, standing, stood_for
@@ -79,7 +79,7 @@ def recall(
         engine=seen.engine if is_same_engine else assumed_engine(desired),
         journal=seen.journal.at(now),
         has_listen_address=seen.has_listen_address or then.gateway["host"] != asked.gateway["host"],
-        disks=_disks(snapshot, desired, files),
+        disks=_disks(snapshot, desired, files, store.keys()),
         memory=_memory(seen, desired, files, anew=anew),
         templates=checkout.templates,
         secrets=_secrets(snapshot, desired, asked),
@@ -149,15 +149,20 @@ def _assumed_files(
 
 
 def _disks(
-    snapshot: Snapshot, desired: DesiredState, files: Mapping[ModelName, ObservedFiles]
+    snapshot: Snapshot,
+    desired: DesiredState,
+    files: Mapping[ModelName, ObservedFiles],
+    going: Set[ModelName],
 ) -> dict[ModelName, ObservedDisk]:
+    """Where files are missing, or go."""
     known = snapshot.observed.disks
-    missing = (
+    missing = {
         name
         for name, one in files.items()
         if one.status is not FileStatus.PRESENT and desired.models[name].source.is_fetched
-    )
-    return {name: disk for name in missing if (disk := known.get(name, snapshot.disk))}
+    }
+    names = sorted(missing | going)
+    return {name: disk for name in names if (disk := known.get(name, snapshot.disk))}
 
 
 def _memory(

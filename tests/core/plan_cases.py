@@ -15,6 +15,8 @@ from builders import (
     NGINX,
     all_files,
     desired,
+    disk,
+    disks,
     files_of,
     holders,
     instances,
@@ -41,6 +43,7 @@ from reconciler.core.observed import (
 )
 from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.present import plan_text
+from reconciler.core.stored import Blob, Link, ObservedStore, StoredRepo
 from reconciler.core.suspension import Suspension
 from reconciler.core.words import InstanceName, ModelName, Phase, SpecHash
 
@@ -56,6 +59,7 @@ FULL = desired({"a": {"port": 8001, "params": PARAMS, "args": {"jinja": True}, "
 SURGE = desired({"a": {"rollout": "surge", "drain": "90s"}})
 SURGE_OLD = desired({"a": {"rollout": "surge", "params": PARAMS}})
 HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
+GONE = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4", "state": "absent"}})
 URL, OTHER_URL, OTHER_BYTES = (
     desired({"a": {"source": {"url": url, "sha256": digest * 64}}})
     for url, digest in (
@@ -94,6 +98,20 @@ def with_files(state: DesiredState, status: FileStatus, *live: Any) -> ObservedS
     """The files of `a` in this status."""
     files = all_files(state, a=files_of(state.models["a"], status, 5 * 2**30))
     return observed(state, *live, files=files)
+
+
+def with_room(seen: ObservedState) -> ObservedState:
+    """40 GiB are free where the files of `a` are, or will be."""
+    return replace(seen, disks=disks(disk(35 * 2**30), "a"))
+
+
+def stored(state: DesiredState, *live: Any) -> ObservedState:
+    """The files of `a` lie in the store, and nobody else needs them."""
+    link = Link("/r/models/Q4.gguf", "c" * 40, "Q4.gguf", RIGHT, 0, (1, 2))
+    blob = Blob(f"/r/models/{RIGHT}", RIGHT, 5 * 2**30, (1, 2))
+    repo = StoredRepo("models--org--far", links=(link,), blobs=(blob,))
+    store = ObservedStore({ModelName("a"): repo})
+    return observed(state, *live, files={}, store=store, lock={})
 
 
 def far_files(state: DesiredState) -> ObservedState:
@@ -154,6 +172,8 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     "create": (FULL, observed(FULL, gateway=NO_NGINX)),
     "create after it died": (ONE, observed(ONE, journal=DIED)),
     "download": (HUB, with_files(HUB, FileStatus.MISSING)),
+    "download, and the room that is left": (HUB, with_room(with_files(HUB, FileStatus.MISSING))),
+    "removed with its files": (GONE, with_room(stored(GONE, server(HUB, "a")))),
     "download what two models share": (TWINS, far_files(TWINS)),
     "download from a URL": (URL, with_files(URL, FileStatus.MISSING)),
     "another URL of the same bytes": (

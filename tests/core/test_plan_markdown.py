@@ -72,6 +72,19 @@ def test_nothing_to_do() -> None:
     assert "Nothing of this root runs." in gone
 
 
+def test_what_it_costs() -> None:
+    made = plan(*CASES["download, and the room that is left"])
+    whole = document(made)
+    cost = "**1 to add, 0 to change, 0 to replace, 0 to remove, 0 unchanged.** Download 5.0 GiB."
+    room = " Disk: 40.0 GiB free in <code>/r/models</code>, 35.0 GiB afterwards."
+    assert f"{cost}{room}\n" in plan_markdown(whole)
+    lacking = [{"folder": "/r/models", "free_bytes": 1, "free_after_bytes": -1}]
+    assert f"{cost}\n" in plan_markdown({**whole, "disks": lacking})
+    # As a plan was saved before it told of disks.
+    del whole["disks"]
+    assert f"{cost}\n" in plan_markdown(whole)
+
+
 def test_of_which_machine_it_is_and_how_old_that_is() -> None:
     taken = {"host": "gpu_1", "root": "/srv/llm", "age": "3h12m old, of 2026-11-26 10:02 UTC"}
     text = plan_markdown(document(plan(FEW, running(FEW)), observed={"snapshot": taken}))

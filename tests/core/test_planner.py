@@ -302,6 +302,7 @@ def test_json_form() -> None:
         ],
         "resource_drift": [],
         "guards": [],
+        "disks": [],
         "summary": {
             "add": 0,
             "change": 0,

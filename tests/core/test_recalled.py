@@ -20,7 +20,7 @@ from reconciler.core.recalled import Checkout, Recalled, recall
 from reconciler.core.renders import ObservedRender, RenderNote
 from reconciler.core.resources import ObservedGpu, ObservedMemory
 from reconciler.core.snapshot import Snapshot, asked_of
-from reconciler.core.stored import ObservedStore, StoredRepo
+from reconciler.core.stored import Blob, ObservedStore, StoredRepo
 from reconciler.core.suspension import Suspension
 from reconciler.core.words import ModelName, ModelState
 
@@ -104,6 +104,18 @@ def test_another_quant_is_fetched_as_lock_file_or_catalogue_say(is_pinned: bool)
     made = plan(after, found.observed)
     assert changed(made)["model_file.a"] is Action.CREATE
     assert made.download_bytes == (7 if is_pinned else 2 * 10**9)
+
+
+def test_the_disk_of_what_is_to_go_is_known_too() -> None:
+    before, after = one(**HUB), one(**{**HUB, "state": "absent"})
+    [file] = pin_of(before.models["a"]).files
+    blob = Blob(f"/r/models/{file.sha256}", file.sha256, file.size, (1, 2))
+    repo = StoredRepo("models--org--a", blobs=(blob,))
+    store = ObservedStore({A: repo})
+    assert recalled(before, before, store=store).observed.disks == {}
+    made = plan(after, recalled(before, after, store=store).observed)
+    [room] = made.disks
+    assert room.free_after_bytes - room.free_bytes == made.freed_bytes == file.size
 
 
 def test_bytes_that_are_there_are_not_fetched_again() -> None:

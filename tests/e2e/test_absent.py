@@ -40,13 +40,13 @@ def test_its_files_go_after_its_server(fakes: Lab, hub: HubServer) -> None:
     assert "- model_file.b                     state: absent, " in plan
     assert "KiB to remove" in plan
     assert "Free " in plan
-    [change] = [
-        one
-        for one in fakes.plan("--json", "--allow-destroy", "1").json["resource_changes"]
-        if one["address"] == "model_file.b"
-    ]
+    whole = fakes.plan("--json", "--allow-destroy", "1").json
+    [change] = [one for one in whole["resource_changes"] if one["address"] == "model_file.b"]
     assert change["change"]["actions"] == ["delete"]
     assert change["depends_on"] == ["instance.b"]
+    [disk] = whole["disks"]
+    assert disk["folder"] == str(fakes.root / "models")
+    assert disk["free_after_bytes"] - disk["free_bytes"] == change["impact"]["freed_bytes"]
     done = fakes.apply("--allow-destroy", "1")
     assert "model_file.b: removed" in done.err
     assert names(fakes) == {"tiny-Q4_0.gguf"}
