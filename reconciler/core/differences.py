@@ -109,6 +109,7 @@ def configuration(before: Outline | None, after: Outline) -> tuple[str, tuple[De
     details = (
         *moved,
         *_models(before.models, after.models),
+        *_hold(before, after),
         *_keys(before.keys, after.keys),
         *_certificate(before, after),
     )
@@ -125,6 +126,12 @@ def _models(before: Mapping[str, str] | None, after: Mapping[str, str] | None) -
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
+
+
+def _hold(before: Outline, after: Outline) -> list[Detail]:
+    if before.hold_s == after.hold_s:
+        return []
+    return [Detail("hold", f"{before.hold_s:g}s", f"{after.hold_s:g}s")]
 
 
 def _keys(

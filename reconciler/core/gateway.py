@@ -138,6 +138,7 @@ def _outline(view: GatewayView, templates: Mapping[str, str]) -> Outline:
         valid_until=view.tls.valid_until if view.tls else "",
         rest=hashlib.sha256(rest.encode()).hexdigest()[:12],
         models={model.name: _model_outline(model) for model in view.models},
+        hold_s=view.hold_s,
     )
 
 

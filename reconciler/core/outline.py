@@ -41,11 +41,17 @@ class Outline:
     """A digest over everything else."""
     models: Mapping[str, str] | None = None
     """Name -> its aliases and port, for people; None: not kept (by an older version)."""
+    hold_s: float = 0.0
+    """How long requests wait for a server; not written where they do not: so the files of most
+    configurations stay what older versions have written."""
 
 
 def outline_text(outline: Outline) -> str:
     """As JSON, for the file beside the configuration."""
-    return json.dumps(asdict(outline), sort_keys=True) + "\n"
+    values = asdict(outline)
+    if not outline.hold_s:
+        del values["hold_s"]
+    return json.dumps(values, sort_keys=True) + "\n"
 
 
 def read_outline(text: str) -> Outline | None:
@@ -54,7 +60,9 @@ def read_outline(text: str) -> Outline | None:
         values = json.loads(text)
         keys = values["keys"]
         read = None if keys is None else {name: KeyOutline(**one) for name, one in keys.items()}
-        return Outline(**{**values, "listens": tuple(values["listens"]), "keys": read})
+        hold_s = float(values.get("hold_s", 0.0))
+        listens = tuple(values["listens"])
+        return Outline(**{**values, "listens": listens, "keys": read, "hold_s": hold_s})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -67,6 +67,10 @@ class Impact:
     freed_bytes: int = 0
     downtime_s: float | None = None
     """How long nobody answers, where no request has to be waited for."""
+    hold_s: float | None = None
+    """How long a request that comes in that time waits for the new server at most, before it gets
+    503 (`gateway.hold`); 0: it gets 503 at once. None: no such time is known, another replica
+    answers meanwhile, there is no gateway, or it is not known what that one does."""
     memory_bytes: int | None = None
     """The weights that a new server holds; its context and caches come on top."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.core.plan import Action
-from reconciler.core.present import JSON_ACTIONS, SIGNS, about, disk_text, human_bytes
+from reconciler.core.present import JSON_ACTIONS, SIGNS, disk_text, downtime_text, human_bytes
 from reconciler.core.selection import Selection
 from reconciler.core.text import printable
 
@@ -112,8 +112,8 @@ def _said(change: Mapping[str, Any]) -> str:
     impact = change["impact"]
     kinds = {"download": "download_bytes", "verify": "verify_bytes", "remove": "freed_bytes"}
     costs = [f"{human_bytes(impact[key])} to {verb}" for verb, key in kinds.items() if impact[key]]
-    costs += [f"{about(impact['downtime_s'])} of downtime"] if impact["downtime_s"] else []
-    return ", ".join([_escaped(change["action_reason"]), *costs])
+    costs.append(downtime_text(impact["downtime_s"], impact.get("hold_s")))
+    return ", ".join([_escaped(change["action_reason"]), *(one for one in costs if one)])
 
 
 def _fields(change: Mapping[str, Any]) -> list[str]:

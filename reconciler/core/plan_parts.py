@@ -22,6 +22,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.plan_lock import lock_part
 from reconciler.core.resolve import model_of
+from reconciler.core.waiting import without_holds
 from reconciler.core.words import GATEWAY_ADDRESS, RENDER_ADDRESS, InstanceName, ModelName
 
 _OF_MODELS = {ResourceType.INSTANCE, ResourceType.MODEL_FILE}
@@ -52,12 +53,13 @@ def restrict(
     outside = _cut_off(plan.steps, addresses)
     steps = tuple(step for step in plan.steps if step.address in addresses - outside.keys())
     starts = any(isinstance(step.effect, StartServer) for step in steps)
-    return Plan(
+    part = Plan(
         plan.desired,
         tuple(_needing(change, outside.get(change.address, "")) for change in kept),
         steps,
         plan.warnings if starts else (),
     )
+    return without_holds(plan, part)
 
 
 def split(plan: Plan) -> tuple[Plan, tuple[Step, ...]]:

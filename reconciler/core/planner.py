@@ -53,6 +53,7 @@ from reconciler.core.plan_removals import plan_removals
 from reconciler.core.plan_renders import plan_renders
 from reconciler.core.resolve import Instance, tcp_port
 from reconciler.core.site import Site
+from reconciler.core.waiting import hold_in_force, holds_of, with_hold
 from reconciler.core.words import ModelName, Phase
 from reconciler.errors import Diagnostic, Severity
 
@@ -89,8 +90,10 @@ def make_plan(
         _plan_stops(draft, case, desired, blocked)
     plan_removals(draft, desired, observed)
     gateway_stop = plan_gateway(draft, gateway, observed)
+    holds = holds_of(cases, blocked, hold_in_force(gateway, observed.gateway))
     for case in cases:
-        draft.changes.append(_plan_run(draft, case, site, observed, blocked, gateway_stop))
+        change = _plan_run(draft, case, site, observed, blocked, gateway_stop)
+        draft.changes.append(with_hold(change, holds.get(case.model_name)))
     plan_renders(draft, desired, site, observed, scene.marks)
     changes = tuple(sorted(draft.changes, key=lambda change: (change.type, change.address)))
     warnings = (

@@ -140,8 +140,8 @@ def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
     lines += [f"      {detail_text(detail)}" for detail in change.details]
     if change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}:
         lines += [f"      {note}" for note in _stop_notes(change, steps)]
-    if change.impact.downtime_s:
-        lines.append(f"      {about(change.impact.downtime_s)} of downtime")
+    if said := downtime_text(change.impact.downtime_s, change.impact.hold_s):
+        lines.append(f"      {said}")
     return lines
 
 
@@ -187,6 +187,21 @@ def _stop_notes(change: Change, steps: Sequence[Step]) -> list[str]:
 def about(seconds: float) -> str:
     """How long something takes, roughly."""
     return f"about {human_seconds(seconds)}" if seconds >= 1 else "less than a second"
+
+
+def downtime_text(seconds: float | None, hold_s: float | None) -> str:
+    """How long nobody answers, and what becomes of requests meanwhile; empty where all goes on."""
+    if not seconds:
+        return ""
+    said = f"{about(seconds)} of downtime"
+    if hold_s is None:
+        return said
+    if not hold_s:
+        return f"{said}, requests get 503"
+    if hold_s >= seconds:
+        return f"{said}, requests wait"
+    time = f"up to {human_seconds(hold_s)}" if hold_s >= 1 else "less than a second"
+    return f"{said}, requests wait {time}, then get 503"
 
 
 def disk_text(folder: str, free_bytes: int, free_after_bytes: int) -> str:

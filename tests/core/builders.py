@@ -50,6 +50,7 @@ TEMPLATES = {
         "models": router.models,
         "keys": view.keys and view.keys | map(attribute="digest") | list,
         "tls": view.tls and view.tls.key,
+        "hold": view.hold_s and "@again_ %s" % view.hold_s,
     } | tojson }}""",
 }
 NGINX = ObservedGateway(master=ProcessRef(50, 5))

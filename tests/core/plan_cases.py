@@ -56,6 +56,8 @@ SWAPPED = desired({"a": {"port": 8002}, "b": {"port": 8001}}, gateway=False)
 OLD = desired({"a": {"params": {"temp": "0.7"}, "env": SECRET}})
 NEW = desired({"a": {"params": PARAMS, "env": {"HF_TOKEN": "hf_new", "B": "2"}}})
 FULL = desired({"a": {"port": 8001, "params": PARAMS, "args": {"jinja": True}, "env": SECRET}})
+WAITING = desired({"a": {"params": PARAMS}}, gateway={"hold": "5m"})
+IMPATIENT = desired({"a": {"params": PARAMS}}, gateway={"hold": "90s"})
 SURGE = desired({"a": {"rollout": "surge", "drain": "90s"}})
 SURGE_OLD = desired({"a": {"rollout": "surge", "params": PARAMS}})
 HUB = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})
@@ -208,6 +210,14 @@ CASES: dict[str, tuple[DesiredState, ObservedState]] = {
     ),
     "replace": (NEW, observed(NEW, server(OLD, "a"))),
     "replace what took long to start": (NEW, observed(NEW, server(OLD, "a"), journal=TOOK_LONG)),
+    "replace while requests wait": (
+        WAITING,
+        observed(WAITING, server(OLD, "a"), journal=TOOK_LONG),
+    ),
+    "replace while requests wait for a part of it": (
+        IMPATIENT,
+        observed(IMPATIENT, server(OLD, "a"), journal=TOOK_LONG),
+    ),
     "replace with other files": (HUB, with_files(HUB, FileStatus.MISSING, server(ONE, "a"))),
     "replace what no field explains": (
         ONE,

@@ -61,14 +61,14 @@ def test_a_start_takes_as_long_as_the_last_one_by_its_bytes(
 def test_a_replacement_is_gone_for_stop_and_start() -> None:
     made = plan(ONE, observed(ONE, stray("a"), journal=took(12.0)))
     assert impact_of(made).downtime_s == pytest.approx(12.0 + STOP_S)
-    assert "      about 12 s of downtime\n" in plan_text(made)
+    assert "      about 12 s of downtime, requests get 503\n" in plan_text(made)
 
 
 def test_a_restart_is_one_too() -> None:
     seen = running(ONE, journal=took(0.5))
     made = make_plan(ONE, SITE, seen, restart=frozenset({ModelName("a")}))
     assert impact_of(made).downtime_s == pytest.approx(0.5 + STOP_S)
-    assert "      less than a second of downtime\n" in plan_text(made)
+    assert "      less than a second of downtime, requests get 503\n" in plan_text(made)
 
 
 def test_a_surge_costs_none() -> None:

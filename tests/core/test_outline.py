@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -21,12 +22,18 @@ FULL = Outline(
     "2027-01-01",
     "3" * 12,
     {"tiny": "port 8001, aliases small"},
+    90.0,
 )
 
 
 @pytest.mark.parametrize("outline", [FULL, Outline(), Outline(keys={})])
 def test_an_outline_is_read_as_it_was_written(outline: Outline) -> None:
     assert read_outline(outline_text(outline)) == outline
+
+
+def test_what_is_written_without_a_hold_is_what_older_versions_wrote() -> None:
+    assert "hold_s" not in outline_text(replace(FULL, hold_s=0.0))
+    assert '"hold_s": 90.0' in outline_text(FULL)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,7 @@ def test_an_outline_is_read_as_it_was_written(outline: Outline) -> None:
         "[]",
         "null",
         '{"keys": 3, "listens": []}',
+        '{"keys": null, "listens": [], "hold_s": "soon"}',
         outline_text(FULL)[:-9],
         json.dumps({**json.loads(outline_text(FULL)), "new": 1}),
     ],

@@ -85,6 +85,26 @@ def test_what_it_costs() -> None:
     assert f"{cost}\n" in plan_markdown(whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("replace what took long to start", "about 3m14s of downtime, requests get 503"),
+        ("replace while requests wait", "about 3m14s of downtime, requests wait"),
+        (
+            "replace while requests wait for a part of it",
+            "about 3m14s of downtime, requests wait up to 1m30s, then get 503",
+        ),
+    ],
+)
+def test_what_becomes_of_requests(name: str, said: str) -> None:
+    whole = document(plan(*CASES[name]))
+    assert f"| its launch changed, {said} |" in plan_markdown(whole)
+    for one in whole["resource_changes"]:
+        # As a plan was saved before it told of them.
+        del one["impact"]["hold_s"]
+    assert "| its launch changed, about 3m14s of downtime |" in plan_markdown(whole)
+
+
 def test_of_which_machine_it_is_and_how_old_that_is() -> None:
     taken = {"host": "gpu_1", "root": "/srv/llm", "age": "3h12m old, of 2026-11-26 10:02 UTC"}
     text = plan_markdown(document(plan(FEW, running(FEW)), observed={"snapshot": taken}))

@@ -339,6 +339,7 @@ def _values(
             "verify_bytes": 0,
             "freed_bytes": 0,
             "downtime_s": None,
+            "hold_s": None,
             "memory_bytes": memory,
         },
     }

@@ -41,7 +41,7 @@ def test_with_hold_a_restart_fails_no_request(lab: Lab) -> None:
     load.start()
     try:
         load.some_more()
-        lab.run("restart", "a")
+        assert " of downtime, requests wait\n" in lab.run("restart", "a").out
         load.some_more()
     finally:
         counts = load.stop()
