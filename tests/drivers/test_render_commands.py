@@ -15,7 +15,7 @@ from render_rig import RELOAD, Root
 from waiting import eventually
 
 from reconciler.core.plan import WriteRender
-from reconciler.drivers import proc, renders
+from reconciler.drivers import renders
 from reconciler.errors import InterruptedRunError, StepError
 
 
@@ -58,8 +58,10 @@ def test_a_file_is_not_waited_for_without_end(root: Root, monkeypatch: pytest.Mo
     monkeypatch.setattr(renders, "LONGEST_S", 0.1)
     path = root.site.render_lock("run/out.yaml")
     Path(path).parent.mkdir(parents=True)
-    with subprocess.Popen(["flock", "-o", path, "sleep", "60"], start_new_session=True) as holder:
-        eventually(lambda: bool(proc.holders_of(path)))
+    held = root.folder / "held"
+    argv = ["flock", "-o", path, "sh", "-c", 'touch "$0"; exec sleep 60', str(held)]
+    with subprocess.Popen(argv, start_new_session=True) as holder:
+        eventually(held.exists)
         with pytest.raises(StepError, match=rf"run/out\.yaml is in the hands of pid {holder.pid}"):
             root.apply()
         os.killpg(holder.pid, signal.SIGKILL)
