@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import watchfiles
 
 QUIET_MS, BURST_MS = 200, 5000
 """A save is told once nothing came for so long; a burst of saves is told after so long."""
+STEP_MS = QUIET_MS // 2
 BACKSTOP_MS = 10_000
 
 
@@ -50,18 +52,42 @@ class FileEvents:
         changes = watchfiles.watch(
             *known,
             watch_filter=None,
-            debounce=BURST_MS,
-            step=QUIET_MS,
+            debounce=QUIET_MS,
+            step=STEP_MS,
             stop_event=listening,
-            rust_timeout=BACKSTOP_MS,
+            # It is found to be over at the end of a step: of the second one.
+            rust_timeout=QUIET_MS - STEP_MS // 2,
             yield_on_timeout=True,
             raise_interrupt=False,
             recursive=False,
         )
-        for _ in changes:
-            self._told()
-            if _identities(self._folders()) != known:
-                return
+        burst = _Burst()
+        for some in changes:
+            if burst.is_over(anything=bool(some)):
+                self._told()
+                if _identities(self._folders()) != known:
+                    return
+
+
+class _Burst:
+    """When to tell. For `watchfiles` a file that is saved again and again has changed once."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+        self._began_at: float | None = None
+
+    def is_over(self, *, anything: bool) -> bool:
+        """Whether to tell now, when something came or nothing did for `QUIET_MS`."""
+        now = time.monotonic()
+        if anything and self._began_at is None:
+            self._began_at = now
+        if self._began_at is None:
+            is_over = now - self._told_at >= BACKSTOP_MS / 1000
+        else:
+            is_over = not anything or now - self._began_at >= BURST_MS / 1000
+        if is_over:
+            self._told_at, self._began_at = now, None
+        return is_over
 
 
 class _Listening:

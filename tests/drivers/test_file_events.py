@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import watchfiles
 from waiting import PATIENCE_S, eventually
 
 from reconciler.drivers import file_events
@@ -45,6 +46,30 @@ def test_what_was_saved_before_it_listens_is_told(
         assert told.wait(PATIENCE_S)
     finally:
         events.stop()
+
+
+@pytest.mark.parametrize(
+    ("burst_ms", "heard"), [(5000, [0, 0, 1, 1, 1, 2]), (0, [1, 2, 2, 2, 3, 3])]
+)
+def test_a_burst_of_saves_is_told_of_once_nothing_came_or_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, burst_ms: int, heard: list[int]
+) -> None:
+    """One file that is saved over and over is a change each time that `watchfiles` is asked."""
+    monkeypatch.setattr(file_events, "BURST_MS", burst_ms)
+    told: list[str] = []
+    events = FileEvents(lambda: [tmp_path], lambda: told.append("saved"))
+    found: list[int] = []
+
+    def watch(*_: object, **__: object) -> Iterator[set[str]]:
+        for came in ({"x"}, {"x"}, set[str](), set[str](), {"x"}, set[str]()):
+            yield came
+            found.append(len(told))
+        events.stop()
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    events.start()
+    eventually(lambda: len(found) == len(heard), "all is told")
+    assert found == heard
 
 
 def test_a_folder_that_goes_and_comes_again_is_followed(tmp_path: Path) -> None:

@@ -22,11 +22,10 @@ from e2e.rest import assert_at_rest
 from e2e.test_no_changes import everything
 from e2e.test_watch import all_ready, watching
 from reconciler.core.vitals import parse_counters
+from reconciler.drivers.file_events import QUIET_MS
 
 COUNT = 20
 SAVES = 50
-STALL_S = 0.1
-"""Half of what a save is quiet for before it is told (`drivers/file_events.py`)."""
 OFTEN = {"probe": {"liveness": "1s"}}
 PATIENCE_S = 120.0
 
@@ -142,15 +141,14 @@ def test_many_saves_are_one_or_two_runs_and_the_last_one_wins(fakes: Lab) -> Non
     save(fakes, "first")
     watcher = watching(fakes)
     all_ready(watcher, "a")
-    stalls, last = 0, time.monotonic()
+    began = time.monotonic()
     for number in range(SAVES):
         save(fakes, f"save-{number}")
-        # What comes after a pause is told by itself, and may be another run.
-        now = time.monotonic()
-        stalls, last = stalls + (now - last > STALL_S), now
+    # On a slow machine they are no burst: pauses are told of, and who ends a run looks anew.
+    more = int((time.monotonic() - began) * 1000 / QUIET_MS)
     eventually(lambda: has_alias(fakes, f"save-{SAVES - 1}"), watcher.said.read_text())
     runs = sum(one["event"] == "accepted" for one in watcher.events) - 1
-    assert 1 <= runs <= 2 + stalls
+    assert 1 <= runs <= 2 + more
 
 
 def test_each_way_to_save_is_seen(fakes: Lab) -> None:
