@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,17 +24,29 @@ LOOKS_UNTIL_FOREIGN = 500
 """More than 5 s: by then a process has long executed what it was started for."""
 
 _PORTS = itertools.count(os.getpid() * 61)
+_MOST_PROMISED = 50
+_promised: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
-    """A port that nobody has; outside the range that the kernel gives to clients."""
+    """A port that nobody has; outside the range that the kernel gives to clients.
+
+    Nor will another process of these tests be given it before it is listened on: a name that goes
+    with us stands for the latest of them.
+    """
     for number in _PORTS:
         port = 12000 + number % 18000
-        with socket.socket() as probe:
-            try:
+        promise = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            promise.bind(f"\0llm-reconcile-test-port-{port}")
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        except OSError:
+            promise.close()
+            continue
+        _promised.append(promise)
+        if len(_promised) > _MOST_PROMISED:
+            _promised.popleft().close()
         return port
     raise AssertionError("no port is free")
 
