@@ -2,8 +2,8 @@
 
 In: a page; a hub on this machine that has a tiny model under the names that the pages ask for. Out:
 what each command printed, as if ann had typed it at a terminal, and said yes when she was asked.
-Nothing else is rewritten but ports. What happens besides what she types, and what does not end
-with 0, is a `Turn`. What installs software is left out (`ELSEWHERE`).
+Nothing is rewritten but ports and `places`. What happens besides what she types, and what does not
+end with 0, is a `Turn`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from doc_pages import Command, File
 from e2e import machine
 from e2e.lab import COMMAND, MEASURED
 
-ELSEWHERE = ("pipx ", "pip ", "uv ", "sudo ", "systemctl ", "loginctl ", "ollama ", "docker ")
-"""Commands that are only read."""
 _PORT = re.compile(r"(?:port: |listen: 127\.0\.0\.1:)([0-9]+)")
 _VARIES = re.compile(
     r"""
@@ -104,7 +102,7 @@ class Reader:
         return {
             **measured,
             **git,
-            "PATH": f"{self.home}/bin:{COMMAND.parent}:{os.environ['PATH']}",
+            "PATH": f"{self.home}/bin:{self.home}/.local/bin:{COMMAND.parent}:{os.environ['PATH']}",
             "HOME": str(self.home),
             "XDG_STATE_HOME": str(self.home / "s"),
             "XDG_CACHE_HOME": str(self.home / "c"),
@@ -137,14 +135,13 @@ class Reader:
         whole = "\n".join(one.text for one in todo)
         for port in _PORT.findall(whole):
             self.ports.setdefault(port, str(machine.free_port()))
-        typed = [one for one in todo if isinstance(one, File) or not one.text.startswith(ELSEWHERE)]
-        said = self._at_a_terminal(self._moved(_script(typed, turns)))
+        said = self._at_a_terminal(self._moved(_script(todo, turns)))
         said = _CONTROL.sub("\n", said).replace(str(self.home), "/home/ann")
         user = getpass.getuser()
         said = re.sub(rf"(?<=[0-9]  ){user}(?=  )|(?<=[0-9], ){user}(?=[,)])", "ann", said)
         said = re.sub(rf"(?<= on ){re.escape(platform.node())}(?= by )", "gpu1", said)
         printed = re.split(rf"\n{_MARK}[0-9]+\n", said)
-        return list(zip([one for one in typed if isinstance(one, Command)], printed, strict=False))
+        return list(zip([one for one in todo if isinstance(one, Command)], printed, strict=False))
 
     def end_all(self) -> list[str]:
         """End what still runs; the roots of it."""
