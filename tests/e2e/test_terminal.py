@@ -113,7 +113,7 @@ def test_ctrl_c_at_the_question(lab: Lab) -> None:
 
 
 def test_ctrl_c_while_it_loads(fakes: Lab) -> None:
-    fakes.write({"slow": {"args": {"fake-load-seconds": 3}}})
+    fakes.write({"slow": {"args": {"fake-load-seconds": 6}}})
     with Terminal(fakes, "apply", str(fakes.file), "-y") as terminal:
         terminal.until("instance.slow: loading")
         terminal.type(CTRL_C)
