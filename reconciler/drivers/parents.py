@@ -175,10 +175,15 @@ def _shell(pid: int, folder: str) -> ProcessRef | None:
 
 
 def ended_note(path: Path) -> slots.Note:
-    """What stands on a slot; if its server is dead, its shell gets a moment to note how."""
+    """What stands on the slot of a server that is dead; its shell gets a moment to note how.
+
+    Of one that lives nothing: it was started since others looked.
+    """
     note = slots.parse(slots.read(path))
-    if not note.server or note.code is not None or proc.lives(note.server):
+    if not note.server or note.code is not None:
         return note
+    if proc.lives(note.server):
+        return slots.Note(None)
     if shell := _shell(note.parent, str(path.parent)):
         proc.wait_gone(shell, NOTE_S, threading.Event())
     # It may have noted that, and ended, since the first look.

@@ -18,7 +18,7 @@ from reconciler.core.causes import REBOOTED, explain
 from reconciler.core.observed import LastExit
 from reconciler.core.site import Site
 from reconciler.core.words import InstanceName, SpecHash
-from reconciler.drivers import effects, oom, parents, proc, slots
+from reconciler.drivers import effects, oom, parents, slots
 
 LOG_LIMIT_BYTES = 50 * 2**20
 LOGS_KEPT = 5
@@ -99,8 +99,7 @@ def deaths(
             noted = slot.stat().st_mtime
         except OSError:
             continue
-        # One that lives was started since `taken` was seen.
-        if note.log_start is None or (note.server and proc.lives(note.server)):
+        if note.log_start is None:
             continue
         if death := _death(Path(site.log_file(instance)), note, noted, booted):
             found[instance] = death
