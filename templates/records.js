@@ -123,9 +123,6 @@ function lives(ref) {
 
 function seen(r, record) {
     const changes = array(record.changes).filter(change => mayRead(r, change));
-    if (record.outcome === 'running' && !lives(array(record.process))) {
-        record.outcome = 'killed';
-    }
     if (!access.isUnlimited(r)) {
         // They may speak of any model.
         record.more = 0;
@@ -135,8 +132,21 @@ function seen(r, record) {
     return Object.assign(record, {changes: changes});
 }
 
+// The same; of who lives no more without having noted its end, that it was killed.
+function ended() {
+    const first = last();
+    const isRunning = record => record.outcome === 'running';
+    const dead = first.filter(record => isRunning(record) && !lives(array(record.process)))
+        .map(record => record.number);
+    // They may have noted their end, and ended, since the first look.
+    const found = dead.length ? last() : first;
+    found.filter(record => isRunning(record) && dead.includes(record.number))
+        .forEach(record => { record.outcome = 'killed'; });
+    return found;
+}
+
 function history(r) {
-    const records = last().map(record => seen(r, record));
+    const records = ended().map(record => seen(r, record));
     say(r, {records: records.filter(each => access.isUnlimited(r) || each.changes.length)});
 }
 

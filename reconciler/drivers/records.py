@@ -145,11 +145,17 @@ class RunRecords:
 
     def history(self) -> tuple[Record, ...]:
         """The records that there are, the oldest first."""
+        found = read_records(self._text())
+        running = [one for one in found if one.outcome is Ending.RUNNING]
+        dead = {one.number for one in running if not proc.lives(ProcessRef(*one.origin.process))}
+        if dead:
+            # They may have noted their end, and ended, since the first look.
+            found = read_records(self._text())
         return tuple(
             replace(one, outcome=Ending.KILLED)
-            if one.outcome is Ending.RUNNING and not proc.lives(ProcessRef(*one.origin.process))
+            if one.outcome is Ending.RUNNING and one.number in dead
             else one
-            for one in read_records(self._text())
+            for one in found
         )
 
     def _text(self) -> str:

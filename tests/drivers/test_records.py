@@ -18,6 +18,7 @@ from fake_records import FakeRecords
 
 from reconciler.core.git_branch import Fetched
 from reconciler.core.history import LARGEST_FILE, Ending, Origin, Record, begun
+from reconciler.core.observed import ProcessRef
 from reconciler.core.parse import SourceText
 from reconciler.core.pending import Coming, Noted, Status, Watching
 from reconciler.core.plan import ResourceType
@@ -138,6 +139,19 @@ def test_a_run_that_lives_no_more_was_killed(site: Site, real: RunRecords) -> No
     real.note(replace(run_of(real), origin=Origin("ann", process=process)))
     assert [one.outcome for one in real.history()] == [Ending.RUNNING, Ending.KILLED]
     assert file_of(site).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_that_ends_while_we_look_for_it_was_not_killed(
+    real: RunRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = real.note(run_of(real))
+
+    def late(_process: ProcessRef) -> bool:
+        real.note(begun.ended(Ending.APPLIED, 2, ""))
+        return False
+
+    monkeypatch.setattr(proc, "lives", late)
+    assert [one.outcome for one in real.history()] == [Ending.APPLIED]
 
 
 def test_a_torn_line_costs_no_other_record(site: Site, real: RunRecords) -> None:
