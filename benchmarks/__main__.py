@@ -30,7 +30,9 @@ from reconciler.drivers.nginx import NginxGateway
 def main(argv: Sequence[str]) -> int:
     """Measure what is asked for and write it down."""
     options = _options(argv)
-    signal.signal(signal.SIGTERM, _terminated)
+    # A shell lets what it begins in the background ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _terminated)
     engines = real_engines()
     if not engines:
         sys.stderr.write(
@@ -76,7 +78,7 @@ def _command(options: argparse.Namespace) -> str:
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C does: through every `with` block, so that nothing is left running."""
+    """End as by Ctrl-C: through every `with` block, so that nothing is left running."""
     raise KeyboardInterrupt
 
 
