@@ -8,7 +8,6 @@ end with 0, is a `Turn`.
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import hashlib
 import json
@@ -17,7 +16,6 @@ import platform
 import pty
 import re
 import select
-import signal
 import subprocess
 import termios
 import time
@@ -178,9 +176,10 @@ class Reader:
                     break
                 assert time.monotonic() < deadline, f"it does not end:\n{said}"
         finally:
-            # What it left in the background ends too.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)
+            # What it left in the background ends too; a job may have a group of its own.
+            machine.kill(
+                one for one in machine.pids() if machine.stat(one)[3:4] == [f"{shell.pid}"]
+            )
             shell.wait()
             os.close(master)
             os.close(slave)

@@ -80,8 +80,9 @@ TURNS = {
     "llm-reconcile watch desired/small.yaml": Turn(
         "sed -i 's/temp: 0.1/temp: 0.2/' desired/small.yaml\n"
         "git commit -qam 'Warmer' && git push -q\n"
-        "( until grep -qs 'coder: ready' until.log; do sleep 0.05; done\n"
-        "  kill -SEGV $(head -n 1 run/coder.pid) ) 2> /dev/null &",
+        # Its pid file may still name the server before.
+        "( until grep -qs 'coder: ready' until.log && kill -SEGV $(head -n 1 run/coder.pid)\n"
+        "  do sleep 0.05; done ) 2> /dev/null &",
         until="SIGSEGV.*coder: ready",
     ),
     "llm-reconcile health cod": Turn(code=1),
