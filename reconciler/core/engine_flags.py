@@ -162,12 +162,14 @@ def _not_whole(
     """llama-server reads the digits that a value begins with (std::stoi): of `1e3`, 1."""
     for value in map(str.strip, flag.values if usage.is_whole else ()):
         digits = _DIGITS.match(value)
-        if value in usage.words or (digits and float(digits[0]) == float(value)):
+        if value in usage.words or (digits and digits[0] == value):
             continue
-        read = f"it does not take `{value}`"
-        if digits and kind is not EngineKind.EMBEDDED:
-            read = f"of `{value}` it reads `{digits[0]}`"
-        said = f"{spelled} takes whole numbers: {read}"
+        said = f"{spelled} takes whole numbers: "
+        if kind is EngineKind.EMBEDDED:
+            return FlagProblem(flag.name, f"{said}it does not take `{value}`")
+        if digits and float(digits[0]) == float(value):
+            continue
+        said += f"of `{value}` it reads `{digits[0]}`" if digits else f"it does not take `{value}`"
         return FlagProblem(flag.name, said, severity=Severity.WARNING)
     return None
 

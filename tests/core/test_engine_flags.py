@@ -9,7 +9,7 @@ from builders import ENGINE
 from engine_texts import REAL
 
 from reconciler.core.engine import Flag
-from reconciler.core.engine_flags import check_flags
+from reconciler.core.engine_flags import FlagProblem, check_flags
 from reconciler.core.observed_engine import ObservedEngine
 from reconciler.core.words import EngineKind
 
@@ -92,7 +92,17 @@ def test_of_a_number_that_is_not_whole_only_some_digits_count(value: str, read: 
     assert problem(Flag("c", (value,))) == f"-c takes whole numbers: {read}"
     embedded = replace(REAL, kind=EngineKind.EMBEDDED)
     refused = f"it does not take `{value.strip()}`"
-    assert problem(Flag("c", (value,)), embedded) == f"-c takes whole numbers: {refused}"
+    assert check_flags([Flag("c", (value,))], embedded) == (
+        FlagProblem("c", f"-c takes whole numbers: {refused}"),
+    )
+
+
+def test_the_embedded_engine_takes_digits_alone() -> None:
+    embedded = replace(REAL, kind=EngineKind.EMBEDDED)
+    assert problem(Flag("c", ("7.0",)), embedded) == (
+        "-c takes whole numbers: it does not take `7.0`"
+    )
+    assert problem(Flag("c", (" -7 ",)), embedded) == ""
 
 
 def test_one_bad_value_of_several_is_enough() -> None:
