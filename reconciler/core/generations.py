@@ -65,7 +65,8 @@ def generation_text(generation: Generation) -> str:
     return json.dumps({**values, "sha256": _digest(values)}, indent=1) + "\n"
 
 
-def _values(generation: Generation) -> dict[str, object]:
+def _head(generation: Generation) -> dict[str, object]:
+    """Which one it is, and where it came from."""
     origin = generation.origin
     return {
         "number": generation.number,
@@ -74,12 +75,15 @@ def _values(generation: Generation) -> dict[str, object]:
         "commit": origin.commit,
         "dirty": origin.dirty,
         "file": generation.file,
-        "files": [
-            {"name": one.name, "content": one.content.decode(errors=_BYTES)}
-            for one in generation.sources
-        ],
-        "lock": generation.lock,
     }
+
+
+def _values(generation: Generation) -> dict[str, object]:
+    files = [
+        {"name": one.name, "content": one.content.decode(errors=_BYTES)}
+        for one in generation.sources
+    ]
+    return {**_head(generation), "files": files, "lock": generation.lock}
 
 
 def _digest(values: dict[str, object]) -> str:
@@ -179,13 +183,4 @@ def _files(generation: Generation, lock: str) -> dict[str, bytes]:
 
 def generation_values(generation: Generation) -> dict[str, object]:
     """As people get to see it: without what it says."""
-    origin = generation.origin
-    return {
-        "number": generation.number,
-        "at": generation.at,
-        "who": origin.who,
-        "commit": origin.commit,
-        "dirty": origin.dirty,
-        "file": generation.file,
-        "sha256": generation.sha256,
-    }
+    return {**_head(generation), "sha256": generation.sha256}
