@@ -83,7 +83,8 @@ class Launcher:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ if measured else os.environ | {"COVERAGE_PROCESS_START": ""},
-            text=True,
+            # Of two lines that come at once the second must stay where `select` sees it.
+            bufsize=0,
             start_new_session=True,
         )
 
@@ -120,8 +121,7 @@ class Launcher:
             "short": {str(lab.state): "state", f"{lab.root}/": "", f"{lab.folder}/": ""},
         }
         assert self._program.stdin is not None
-        self._program.stdin.write(f"{json.dumps(request)}\n")
-        self._program.stdin.flush()
+        self._program.stdin.write(f"{json.dumps(request)}\n".encode())
         self.pid = self._number()
         return self.pid
 
@@ -165,8 +165,9 @@ class Launcher:
     def _number(self) -> int:
         assert self._program.stdout is not None
         if not select.select([self._program.stdout], [], [], PATIENCE_S * 4)[0]:
-            if self.pid:
-                os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                if self.pid:
+                    os.kill(self.pid, signal.SIGKILL)
             self._program.kill()
             self.pid = 0
             said = f"{self._out.read_text()}\n{self._err.read_text()}"
