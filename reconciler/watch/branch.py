@@ -81,6 +81,10 @@ class FollowingBranch(Following):
         self.trouble = tuple(Diagnostic(Severity.ERROR, one) for one in trouble)
         return self._known
 
+    def is_other(self) -> bool:
+        """A commit is never in the middle of a save."""
+        return False
+
     def _take(self, fetched: Fetched) -> Fetched | Rejected:
         """Make a candidate of a commit, or reject it."""
         site = self._workspace.site

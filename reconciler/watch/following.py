@@ -46,24 +46,35 @@ class Following:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._sources: tuple[SourceText, ...] = ()
+        self._sources: tuple[SourceText, ...] | None = None
+        """What was read last; None: nothing, or it could not be read."""
         self._known: Candidate | None = None
         self.trouble: tuple[Diagnostic, ...] = ()
         """Why the file as it is now cannot be followed; empty while it can."""
 
     def read(self) -> Candidate | None:
         """What the file says now; None where it says nothing that can be understood."""
-        try:
-            sources = read_sources(self._workspace.desired_path, self._workspace.root)
-            if sources == self._sources and not self.trouble:
-                return self._known
-            parsed = parse_desired(sources)
-        except InvalidDesiredError as error:
-            self.trouble, self._sources, self._known = error.diagnostics, (), None
-            return None
-        self.trouble, self._sources = (), sources
-        self._known = _candidate(parsed, sources)
+        sources, trouble = self._look()
+        if sources is not None and sources == self._sources:
+            return self._known
+        self._sources, self._known = sources, None
+        if sources is not None:
+            try:
+                self._known = _candidate(parse_desired(sources), sources)
+            except InvalidDesiredError as error:
+                trouble = error.diagnostics
+        self.trouble = trouble
         return self._known
+
+    def is_other(self) -> bool:
+        """Whether the file holds something else by now than when it was read last."""
+        return self._look()[0] != self._sources
+
+    def _look(self) -> tuple[tuple[SourceText, ...] | None, tuple[Diagnostic, ...]]:
+        try:
+            return read_sources(self._workspace.desired_path, self._workspace.root), ()
+        except InvalidDesiredError as error:
+            return None, error.diagnostics
 
     def hurry(self) -> None:
         """Somebody wants to have it read now; a file is read at each look anyway."""

@@ -21,7 +21,7 @@ from reconciler.core.resolve import instance_names
 from reconciler.core.words import ModelName
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.fetch.order import Limits
-from reconciler.drivers.file_events import FileEvents
+from reconciler.drivers.file_events import BURST_MS, FileEvents
 from reconciler.drivers.git_branch import GitBranch, forget_branch
 from reconciler.drivers.notify import Notifier
 from reconciler.drivers.templates import load_templates
@@ -42,6 +42,8 @@ from reconciler.watch.watch import Watch
 SAVED = "a file was saved"
 ASKED = "somebody wants it to look now"
 FETCH_EVERY_S = 60.0
+REST_S = BURST_MS / 1000
+"""How long a file that others than its saves made us look at may take to come to rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,10 @@ class Running:
 
     def _go_on(self) -> None:
         clock = self._watch.drivers.clock
+        words = frozenset({SAVED})
         while not self._cancel.is_set():
+            if not words & {SAVED, ASKED}:
+                self._let_rest()
             # What keeps it from being claimed keeps the round from being made, which says so.
             with suppress(OSError, StateFolderError):
                 self._claim_root()
@@ -148,7 +153,20 @@ class Running:
             self._follow()
             self._show()
             self._notifier.status(self._summary())
-            self._sleep(due)
+            words = self._sleep(due)
+
+    def _let_rest(self) -> None:
+        """A file that is being saved over and over is left alone until it rests.
+
+        Who looks anew, after a run say, would read it in the middle, and begin a run with that.
+        """
+        clock = self._watch.drivers.clock
+        until = clock.monotonic() + REST_S
+        while self._following.is_other() and (left := until - clock.monotonic()) > 0:
+            words = self._wake.wait(left)
+            self._notifier.watchdog()
+            if words & {SAVED, ASKED} or self._cancel.is_set():
+                return
 
     def _show(self) -> None:
         """Let the page say what the watch is at; written only when that is something else."""
@@ -163,8 +181,8 @@ class Running:
         with suppress(OSError):
             self._workspace.records.show_watch(None)
 
-    def _sleep(self, due: float) -> None:
-        """Until something happened that may matter, or it is time."""
+    def _sleep(self, due: float) -> frozenset[str]:
+        """Until something happened that may matter, or it is time; returns the words that came."""
         clock, beat = self._watch.drivers.clock, self._notifier.watchdog_s
         while not self._cancel.is_set():
             left = due - clock.monotonic()
@@ -173,9 +191,10 @@ class Running:
             if ASKED in words:
                 self._following.hurry()
             if words - {SAVED} or clock.monotonic() >= due:
-                return
+                return words
             if words and self._fingerprint() != self._known:
-                return
+                return words
+        return frozenset()
 
     def _renew(self) -> None:
         """Templates may have been edited, and models may lie elsewhere now."""
