@@ -38,6 +38,7 @@ _VARIES = re.compile(
     | \b(?=[a-f]*[0-9])[0-9a-f]{12,64}\b                # a hash
     | \b[0-9]+\.[0-9]+\.[0-9]+[\w.-]*\b                  # a version, an address
     | \b[0-9]{4,5}\b                                    # a port
+    | (?<=\ ready)\ +[0-9]+\b                           # a pid: in a container, a small one
     """,
     re.VERBOSE,
 )
