@@ -42,7 +42,7 @@ from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers, Health
 from reconciler.errors import InterruptedRunError, ReconcileError, StepError
 from reconciler.going_back import StartFailedError, attempt, keep, note
-from reconciler.patience import ASK_FIRST_S, Pace, Reading
+from reconciler.patience import Pace, Reading
 
 DRAIN_POLL_FIRST_S, DRAIN_POLL_LONGEST_S = 0.03, 1.2
 """llama.cpp looks for clients that have left only after a second without an answer to anybody: a
@@ -327,7 +327,7 @@ class _Worker:
     def _until_ready(
         self, server: ProcessRef, instance: InstanceName, address: str, budget_s: float
     ) -> None:
-        runtime, pause = self._drivers.runtime, ASK_FIRST_S
+        runtime, rested = self._drivers.runtime, 0.0
         began = told = self._elapsed()
         reading = Reading(runtime, server, budget_s)
         while True:
@@ -346,9 +346,7 @@ class _Worker:
             if self._elapsed() - told >= PROGRESS_EVERY_S:
                 told = self._elapsed()
                 self._tell("loading" if health is Health.LOADING else f"waiting ({health})")
-            if self._cancel.wait(pause):
-                raise InterruptedRunError("interrupted while it was waited for; it runs on")
-            pause = self._turns.pace.after(pause, self._elapsed() - began)
+            rested = self._turns.pace.rest(rested, self._elapsed() - began, self._cancel)
 
     def _stop(self, effect: StopServer) -> None:
         """Out of nginx, drain, TERM, grace, KILL of the group; then tidy up."""

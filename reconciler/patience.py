@@ -12,7 +12,9 @@ import threading
 from collections.abc import Iterator
 
 from reconciler.core.observed import ProcessRef
+from reconciler.drivers.base import Cancel
 from reconciler.drivers.base_runtime import Runtime
+from reconciler.errors import InterruptedRunError
 
 STANDSTILL_S = 60.0
 """So long a server may read nothing before it is taken for one that will never be ready: a disk of
@@ -55,8 +57,11 @@ class Reading:
 ASK_FIRST_S, ASK_LONGEST_S = 0.01, 0.25
 ASK_APART_S = 0.0125
 """Between two questions to any of those that load: to ask costs what they could load with."""
+GROWTH = 1.5
 LATE = 0.02
 """So much later than it is ready, in parts of its time to load, a lone one may be found to be."""
+GLANCE_S = 0.05
+"""So often whoever rests looks how many still load."""
 
 
 class Pace:
@@ -77,7 +82,23 @@ class Pace:
             with self._lock:
                 self._loading -= 1
 
-    def after(self, pause_s: float, waited_s: float) -> float:
-        """The next pause, after one of `pause_s`, for one that has loaded for `waited_s`."""
+    def rest(self, last_s: float, waited_s: float, cancel: Cancel) -> float:
+        """Rest before the next question to one that has loaded for `waited_s`; how long it was.
+
+        Not much longer than the last rest, of `last_s`. Those that get ready meanwhile shorten it:
+        what was right for one of twenty would keep the last one waiting.
+
+        Raises:
+            InterruptedRunError: the run is to end.
+        """
+        rested, most_s = 0.0, max(ASK_FIRST_S, GROWTH * last_s)
+        while (left := min(most_s, self._apart(waited_s)) - rested) > 0:
+            glance = min(left, GLANCE_S)
+            if cancel.wait(glance):
+                raise InterruptedRunError("interrupted while it was waited for; it runs on")
+            rested += glance
+        return rested
+
+    def _apart(self, waited_s: float) -> float:
         apart = max(ASK_FIRST_S, ASK_APART_S * self._loading, LATE * waited_s)
-        return min(pause_s * 1.5, apart, ASK_LONGEST_S)
+        return min(apart, ASK_LONGEST_S)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from fake_runtime import Behaviour
+from fake_runtime import Behaviour, FakeCancel
 from launches import make_launch, plan_of, start_step
 from plan_run import Run
 
+from reconciler.drivers.base import Cancel
 from reconciler.execute import Outcome, Turns, execute
 from reconciler.patience import ASK_LONGEST_S, Pace
 
@@ -33,37 +34,55 @@ def test_a_start_that_has_stopped_reading_is_not(run: Run) -> None:
     assert 260 < result.seconds < 263
 
 
-def test_the_fewer_are_left_the_sooner_they_are_asked() -> None:
-    pace, waited_s = Pace(), 1.0
+def test_the_fewer_are_left_the_sooner_they_are_asked(run: Run) -> None:
+    pace, cancel = Pace(), run.world.cancel()
     with contextlib.ExitStack() as others:
         for _ in range(19):
             others.enter_context(pace.loading())
         with pace.loading():
-            of_many = pace.after(ASK_LONGEST_S, waited_s)
+            of_many = pace.rest(ASK_LONGEST_S, 1.0, cancel)
             others.close()
-            alone = pace.after(ASK_LONGEST_S, waited_s)
+            alone = pace.rest(ASK_LONGEST_S, 1.0, cancel)
+    assert of_many == pytest.approx(ASK_LONGEST_S)
     assert alone == 0.02
-    assert of_many == ASK_LONGEST_S
 
 
-def test_what_loads_for_long_is_asked_seldom_and_at_first_soon() -> None:
+def test_a_rest_ends_sooner_where_others_get_ready_meanwhile(run: Run) -> None:
     pace = Pace()
+    with contextlib.ExitStack() as others:
+        for _ in range(19):
+            others.enter_context(pace.loading())
+
+        class MeanwhileReady(FakeCancel):
+            def wait(self, timeout: float) -> bool:
+                others.close()
+                return super().wait(timeout)
+
+        with pace.loading():
+            rested = pace.rest(ASK_LONGEST_S, 3.0, MeanwhileReady(run.world.clock))
+    assert rested == pytest.approx(0.06)
+
+
+def test_what_loads_for_long_is_asked_seldom_and_at_first_soon(run: Run) -> None:
+    pace, cancel = Pace(), run.world.cancel()
     with pace.loading():
-        assert pace.after(ASK_LONGEST_S, 1000.0) == ASK_LONGEST_S
-        assert pace.after(0.01, 1000.0) == pytest.approx(0.015)
+        assert pace.rest(ASK_LONGEST_S, 1000.0, cancel) == pytest.approx(ASK_LONGEST_S)
+        assert pace.rest(0.01, 1000.0, cancel) == pytest.approx(0.015)
+        assert pace.rest(0.0, 0.0, cancel) == 0.01
 
 
 def test_a_server_counts_while_it_loads(run: Run) -> None:
     seen = set()
 
     class Watched(Pace):
-        def after(self, pause_s: float, waited_s: float) -> float:
+        def rest(self, last_s: float, waited_s: float, cancel: Cancel) -> float:
             seen.add(self._loading)
-            return super().after(pause_s, waited_s)
+            return super().rest(last_s, waited_s, cancel)
 
     pace = Watched()
     run.behave(Behaviour(loads_s=3))
     steps = plan_of(start_step(1, make_launch("m")))
-    execute(steps, run.world.drivers, run.told.append, run.world.cancel(), turns=Turns(pace))
+    cancel = run.world.cancel()
+    execute(steps, run.world.drivers, run.told.append, cancel, turns=Turns(pace))
     assert seen == {1}
-    assert pace.after(1.0, 0.0) == 0.01
+    assert pace.rest(1.0, 0.0, cancel) == 0.01
