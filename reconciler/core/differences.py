@@ -40,8 +40,11 @@ def replacement(
 ) -> tuple[Detail, ...]:
     """The fields that force a restart."""
     before = _fields_of(server, model)
+    # Where the user sets one that every server has, its value here is no other server's.
+    own = dict(spec.env)
+    before |= {f"env.{name}": value for name, value in server.base_env if name in own}
     after = dict(_entry(model, flag) for flag in spec.flags)
-    after |= {f"env.{name}": value for name, value in spec.env}
+    after |= {f"env.{name}": value for name, value in own.items()}
     after |= {**_files(given), "listen": spec.listen}
     details = [
         Detail(

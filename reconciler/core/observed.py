@@ -54,6 +54,8 @@ class ObservedServer:
     argv: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     """The part of its environment that the user gave (labels and base variables taken off)."""
+    base_env: tuple[tuple[str, str], ...] = ()
+    """The base variables: of the user's shell, or the user's own for this server."""
     files: str = ""
     """Identity of the weights it opened, as noted on the process at its start."""
     since: float = 0.0

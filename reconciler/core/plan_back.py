@@ -31,7 +31,8 @@ def last_good(case: Case, launch: Launch, observed: ObservedState) -> Launch | N
         return None
     return replace(
         launch,
-        env=keep.env,
+        # All that it had: some of it may come from a wrapper that is not run again.
+        env=(*keep.base_env, *keep.env),
         spec_hash=keep.spec,
         command=keep.command,
         argv=keep.argv,

@@ -97,13 +97,16 @@ def _uncovered(server: ObservedServer, desired: DesiredState) -> ObservedServer:
     """With the values of variables that are still what the desired state says."""
     model = desired.models.get(model_of(server.instance))
     wanted = model.env if model else {}
-    env = tuple(
-        (name, wanted[name])
-        if name in wanted and covered(server.spec, name, wanted[name]) == value
-        else (name, value)
-        for name, value in server.env
+    env, base_env = (
+        tuple(
+            (name, wanted[name])
+            if name in wanted and covered(server.spec, name, wanted[name]) == value
+            else (name, value)
+            for name, value in part
+        )
+        for part in (server.env, server.base_env)
     )
-    return replace(server, env=env)
+    return replace(server, env=env, base_env=base_env)
 
 
 def _known_files(

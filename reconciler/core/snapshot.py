@@ -135,8 +135,11 @@ def _without_secrets(observed: ObservedState) -> ObservedState:
 
 
 def _covered_server(server: ObservedServer) -> ObservedServer:
-    env = tuple((name, covered(server.spec, name, value)) for name, value in server.env)
-    return replace(server, env=env)
+    env, base_env = (
+        tuple((name, covered(server.spec, name, value)) for name, value in part)
+        for part in (server.env, server.base_env)
+    )
+    return replace(server, env=env, base_env=base_env)
 
 
 def _covered_journal(journal: Journal) -> Journal:

@@ -95,7 +95,8 @@ class LabelledProcesses:
         split = command.index("--model") if "--model" in command else len(command)
         argv = command[split:]
         address = _address_of(argv) if argv else f"unix:{self._site.socket(instance, slot)}"
-        base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT, *SHELL_ENVIRONMENT}
+        base = {*PASSED_ENVIRONMENT, *SET_ENVIRONMENT}
+        given = {name: env[name] for name in sorted(env) if not name.startswith(LABEL_PREFIX)}
         stopping = slots.parse(slots.note(self._site, instance, slot)).stopping == ref
         # A helper that outlived its engine serves nobody, and may hold the engine's slot.
         stopping = stopping or not argv
@@ -114,13 +115,8 @@ class LabelledProcesses:
             routed=slots.is_port(address) or slots.routed_to(self._site, instance) == address,
             command=command[:split],
             argv=argv,
-            env=tuple(
-                sorted(
-                    (name, value)
-                    for name, value in env.items()
-                    if not name.startswith(LABEL_PREFIX) and name not in base
-                )
-            ),
+            env=tuple(one for one in given.items() if one[0] not in {*base, *SHELL_ENVIRONMENT}),
+            base_env=tuple(one for one in given.items() if one[0] in base),
             files=env.get(LABEL_FILES, ""),
             since=proc.started_at(ref, self._clock.now()),
             memory_bytes=proc.resident_bytes(pid),

@@ -69,6 +69,17 @@ def test_a_secret_that_changed_shows_neither_value() -> None:
     assert changed(before, after) == [forced("env.HF_TOKEN", "(not shown)", "(not shown)")]
 
 
+def test_a_variable_that_every_server_has_changed_only_where_its_value_did() -> None:
+    own = {"HOME": "/h", "LD_LIBRARY_PATH": "/old"}
+    before = desired({"a": {"env": own}})
+    live = {"env": (), "base_env": (*own.items(), ("PATH", "/bin"))}
+    hotter = desired({"a": {"env": own, "params": {"temp": "2"}}})
+    assert changed(before, hotter, **live) == [forced("params.temp", None, "2")]
+    moved = desired({"a": {"env": {**own, "LD_LIBRARY_PATH": "/new"}}})
+    shown = forced("env.LD_LIBRARY_PATH", "(not shown)", "(not shown)")
+    assert changed(before, moved, **live) == [shown]
+
+
 def test_a_flag_that_is_switched_off_keeps_its_place_in_the_file() -> None:
     on, off = desired({"a": {"args": {"mmap": True}}}), desired({"a": {"args": {"mmap": False}}})
     assert changed(on, off) == [forced("args.mmap", "true", "false")]

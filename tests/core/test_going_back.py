@@ -36,12 +36,14 @@ def of_instance(made: Plan) -> Change:
 
 
 def test_it_is_what_served() -> None:
-    old = stray("a", command=("/old/engine",), argv=("--model", "/old"), files="1:2:3:4", slot="b")
+    held = {"env": (("A", "1"),), "base_env": (("LD_LIBRARY_PATH", "/own"), ("PATH", "/bin"))}
+    started = {"command": ("/old/engine",), "argv": ("--model", "/old"), "files": "1:2:3:4"}
+    old = stray("a", **started, **held, slot="b")
     start = start_in(plan(ONE, observed(ONE, old)))
     assert start.end_if_late
     assert start.fallback == replace(
         start.launch,
-        env=old.env,
+        env=(("LD_LIBRARY_PATH", "/own"), ("PATH", "/bin"), ("A", "1")),
         spec_hash=old.spec,
         command=old.command,
         argv=old.argv,

@@ -133,6 +133,16 @@ def test_no_secret_is_in_it() -> None:
     assert [one.text for one in found.renders.values()] == ["made", None, None, None, None]
 
 
+def test_a_changed_variable_that_every_server_has_is_told_as_on_the_machine() -> None:
+    for value, count in (("/old", 0), ("/new", 1)):
+        new = desired({"a": {"env": {"HOME": value}, "params": {"temp": "1"}}, "b": {}})
+        old = server(STATE, "a", base_env=(("HOME", "/old"),))
+        seen = observed(new, old, server(STATE, "b"))
+        assert "/old" not in snapshot_text(taken(new, seen))
+        made = assert_same(new, seen, again(taken(new, seen), new))
+        assert plan_text(made).count("env.HOME: (not shown) -> (not shown)") == count
+
+
 def test_a_changed_secret_is_told_as_on_the_machine() -> None:
     for value, count in (("hf_old", 0), ("hf_new", 1)):
         env = {"HF_TOKEN": value, "CUDA_VISIBLE_DEVICES": "0"}
