@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import shlex
@@ -16,7 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +31,8 @@ COMMAND = Path(sys.executable).with_name("llm-reconcile")
 TIMED = Path(__file__).with_name("timed.py")
 FETCH = REPOSITORY / "examples" / "01-quickstart" / "fetch_models.py"
 LIMIT_S = 300.0
-"""Longest time of one command; one that takes longer hangs."""
+"""Longest time of one command, and of a wait; what takes longer hangs."""
+POLL_S = 0.002
 FLAGS = {"ctx_size": 512, "threads": 1}
 """llama-server flags of every server, ours or not: small, so that many fit on a small machine."""
 
@@ -272,6 +275,32 @@ def by_hand(argv: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[
         yield
     finally:
         end_group(child)
+
+
+def is_healthy(port: int, path: str = "/health") -> bool:
+    """Whether a server says there that it is ready."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def until(holds: Callable[[], bool], what: str) -> float:
+    """Seconds until it holds.
+
+    Raises:
+        BenchmarkError: it never does.
+    """
+    began = time.perf_counter()
+    while not holds():
+        if time.perf_counter() - began > LIMIT_S:
+            raise BenchmarkError(f"{what} did not come true in {LIMIT_S:.0f} s")
+        time.sleep(POLL_S)
+    return time.perf_counter() - began
 
 
 def total(values: Iterable[int]) -> float:

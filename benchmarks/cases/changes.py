@@ -20,13 +20,12 @@ from e2e.client import Stream, ask
 from e2e.load import Clients
 
 from benchmarks import machine
-from benchmarks.lab import COMMAND, FLAGS, Bench, BenchmarkError, Lab, by_hand
+from benchmarks.lab import COMMAND, FLAGS, Bench, BenchmarkError, Lab, by_hand, until
 from benchmarks.results import Bar, Row, Section, Unit, not_measured
 
 ROUNDS = 5
 CLIENTS, STREAMS, TOKENS = 4, 4, 96
 """Clients of short answers, streams at any time, tokens of a stream."""
-PATIENCE_S = 60.0
 FIRST = "m0000"
 """The model that is asked, and changed."""
 GATEWAY, ROUTER = "gateway", "router mode"
@@ -130,11 +129,7 @@ def _body(tokens: int) -> dict[str, Any]:
 
 
 def _until_served(port: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while _short(port) != GOOD:
-        if time.monotonic() > deadline:
-            raise BenchmarkError(f"the model does not answer on port {port}")
-        time.sleep(0.01)
+    until(lambda: _short(port) == GOOD, f"an answer of the model on port {port}")
 
 
 def _short(port: int) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.lab import FLAGS, Bench, BenchmarkError, Lab, by_hand, smollm2
+from benchmarks.lab import FLAGS, Bench, BenchmarkError, Lab, by_hand, smollm2, until
 from benchmarks.results import Bar, Row, Section, Unit, not_measured, percentile, ratio
 from benchmarks.wrk import CONNECTIONS, Load, post
 from reconciler.core.site import Site
@@ -201,12 +201,8 @@ def _spelled(name: str) -> str:
 
 def _until_served(rival: str, port: int, model: str) -> None:
     """Wait until the model answers there; router mode loads it at its first request."""
-    deadline = time.monotonic() + PATIENCE_S
     body = {"model": model, "content": "hello"}
-    while not _answers(port, body):
-        if time.monotonic() > deadline:
-            raise BenchmarkError(f"{rival}: the model does not answer on port {port}")
-        time.sleep(0.05)
+    until(lambda: _answers(port, body), f"{rival}: an answer of the model on port {port}")
 
 
 def _answers(port: int, body: Mapping[str, object]) -> bool:

@@ -8,7 +8,6 @@ anyway; CPU, memory and wake-ups of an idle watch. supervisord and a loop that s
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shlex
@@ -20,14 +19,22 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.lab import COMMAND, LIMIT_S, Bench, BenchmarkError, Lab, by_hand, end_group
+from benchmarks.lab import (
+    COMMAND,
+    Bench,
+    BenchmarkError,
+    Lab,
+    by_hand,
+    end_group,
+    is_healthy,
+    until,
+)
 from benchmarks.results import Bar, Row, Section, Unit, not_measured
 from benchmarks.supervisor import supervised
 
 CRASHES = 8
 FEW, MANY = 20, 200
 SETTLES_S, IDLE_S = 20.0, 60.0
-POLL_S = 0.002
 SERVER_BYTES = 40 * 2**20
 """Of a tiny server, and then some: what must be free for each."""
 WATCH, SUPERVISORD, LOOP = "watch", "supervisord", "a loop that sleeps 0.1 s"
@@ -98,27 +105,6 @@ def _starts(lab: Lab) -> Starts:
     }
 
 
-def _is_healthy(port: int, path: str = "/health") -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _until(holds: Callable[[], bool], what: str) -> float:
-    """Seconds until it holds."""
-    began = time.perf_counter()
-    while not holds():
-        if time.perf_counter() - began > LIMIT_S:
-            raise BenchmarkError(f"{what} did not come true in {LIMIT_S:.0f} s")
-        time.sleep(POLL_S)
-    return time.perf_counter() - began
-
-
 def _listener(argv: Sequence[str]) -> int:
     """The process that has these arguments."""
     for pid in machine.pids():
@@ -159,31 +145,29 @@ def _crashes(bench: Bench) -> list[Row]:
 
 def _crash_under_watch(lab: Lab, name: str) -> float:
     def is_ready() -> bool:
-        return _is_healthy(lab.port, f"/api/{name}/health")
+        return is_healthy(lab.port, f"/api/{name}/health")
 
-    _until(is_ready, f"{name} is ready")
+    until(is_ready, f"{name} is ready")
     return _crash(lab.servers()[name], is_ready)
 
 
 def _crash_each(starts: Starts) -> list[float]:
     for _, _, port in starts.values():
-        _until(partial(_is_healthy, port), "a server is ready")
+        until(partial(is_healthy, port), "a server is ready")
     # supervisord counts a start as one only after a second.
     time.sleep(1.5)
-    return [
-        _crash(_listener(argv), partial(_is_healthy, port)) for argv, _, port in starts.values()
-    ]
+    return [_crash(_listener(argv), partial(is_healthy, port)) for argv, _, port in starts.values()]
 
 
 def _crash(pid: int, is_ready: Callable[[], bool]) -> float:
     os.kill(pid, signal.SIGKILL)
-    gone = _until(lambda: not machine.environment(pid), "it is gone")
-    return gone + _until(is_ready, "it is ready again")
+    gone = until(lambda: not machine.environment(pid), "it is gone")
+    return gone + until(is_ready, "it is ready again")
 
 
 def _load(lab: Lab, argv: Sequence[str], env: Mapping[str, str], port: int) -> float:
     with by_hand(argv, env, lab.folder / "load.log"):
-        return _until(partial(_is_healthy, port), "a server is ready")
+        return until(partial(is_healthy, port), "a server is ready")
 
 
 # ---- at rest
@@ -215,7 +199,7 @@ def _idle(bench: Bench, count: int) -> list[Row]:
         argv = {name: one[0] for name, one in starts.items()}
         with supervised(argv, env, lab.folder / "supervisor") as pid:
             for _, _, port in starts.values():
-                _until(partial(_is_healthy, port), "ready")
+                until(partial(is_healthy, port), "ready")
             rows += _at_rest(bench, f"{SUPERVISORD}, {count} servers", pid)
     return rows
 

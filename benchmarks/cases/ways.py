@@ -14,10 +14,11 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.lab import Bench, BenchmarkError, Lab, by_hand
+from benchmarks.lab import Bench, BenchmarkError, Lab, by_hand, is_healthy, until
 from benchmarks.results import Row, Section, Unit, not_measured, ratio
 from benchmarks.wrk import CONNECTIONS, Load, post
 from reconciler.core.site import Site
@@ -92,7 +93,7 @@ def _start(labs: list[Lab], bench: Bench, stack: contextlib.ExitStack) -> dict[s
         WITH_KEYS: Way(f"http://127.0.0.1:{keyed.port}/tokenize", KEY),
         AMONG_MANY: Way(f"http://127.0.0.1:{many.port}/tokenize"),
     }
-    _until_open(port)
+    until(partial(is_healthy, port), "the server asked directly is ready")
     return ways
 
 
@@ -102,14 +103,6 @@ def _edit(lab: Lab, **sections: Mapping[str, object]) -> None:
     for name, more in sections.items():
         desired[name] |= more
     lab.file.write_text(json.dumps(desired), encoding="utf-8")
-
-
-def _until_open(port: int) -> None:
-    for _ in range(1000):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
-            return
-        threading.Event().wait(0.01)
-    raise BenchmarkError(f"nobody listens on port {port}")
 
 
 def _rows(ways: Mapping[str, Way]) -> Iterator[Row]:
