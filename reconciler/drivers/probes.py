@@ -19,7 +19,12 @@ from reconciler.drivers.local_http import NotReachedError, ask
 PARALLEL_PROBES = 16
 QUESTION_S = 2.0
 """For questions that llama-server answers beside its work: at most 0.09 s late in a decode."""
-_NOT_SUPPORTED = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_IMPLEMENTED)
+_NOT_SUPPORTED = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_IMPLEMENTED,
+    # "the current context does not support logits computation" (b11434).
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+)
 
 
 class HttpProber:
@@ -78,21 +83,23 @@ class HttpProber:
     def make_token(self, address: str, timeout: float) -> Answer:
         """Let it make one token: the only proof that its queue moves.
 
-        A model that only embeds refuses to complete; it is asked for an embedding then.
+        A model that only embeds refuses to complete; it is asked for an embedding then, by the path
+        that takes every way of pooling.
         """
         began = time.monotonic()
         body = {"prompt": "a", "n_predict": 1}
         try:
-            answer = ask(address, "/completion", timeout, body)
-            if answer.status in _NOT_SUPPORTED:
-                answer = ask(address, "/v1/embeddings", timeout, {"input": "a"})
+            status = ask(address, "/completion", timeout, body).status
+            good = status == HTTPStatus.OK
+            if status in _NOT_SUPPORTED:
+                embedded = ask(address, "/embedding", timeout, {"content": "a"})
+                good = embedded.status == HTTPStatus.OK
         except TimeoutError:
             return Answer(timeout, f"it made no token in {timeout:g} s")
         except OSError as error:
             said = f"it broke off while it made a token ({error.strerror or error})"
             return Answer(time.monotonic() - began, said)
-        good = answer.status == HTTPStatus.OK
-        said = "" if good else f"it answered HTTP {answer.status} when asked for a token"
+        said = "" if good else f"it answered HTTP {status} when asked for a token"
         return Answer(time.monotonic() - began, said)
 
 

@@ -254,4 +254,4 @@ def test_who_cannot_complete_is_asked_to_embed(place: tuple[str, socket.socket])
     address, listener = place
     with answering(listener, said("501 No", "{}")) as seen:
         HttpProber().make_token(address, 10)
-    assert [line.split(b" ")[1] for line in seen] == [b"/completion", b"/v1/embeddings"]
+    assert [line.split(b" ")[1] for line in seen] == [b"/completion", b"/embedding"]
