@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO, TypedDict
 
+from reconciler.core.columns import grid, row_lines
 from reconciler.errors import Diagnostic, InvalidDesiredError, ReconcileError, Severity
 
 RED, GREEN, YELLOW, CYAN, BOLD, DIM = "31", "32", "33", "36", "1", "2"
@@ -147,27 +148,21 @@ class Output:
     ) -> None:
         """Write aligned columns, with the cells of one column in colours of their own.
 
-        On a terminal, what would not fit a line is cut; elsewhere nothing is.
+        On a terminal names give way and long texts go on below; elsewhere all is as it is.
         """
-        widths = [max(len(row[at]) for row in (header, *rows)) for at in range(len(header))]
         width = self._width(sys.stdout)
-        lines = [
-            _cut(
-                "  ".join(
-                    cell.ljust(room) for cell, room in zip(row, widths, strict=True)
-                ).rstrip(),
-                width,
-            )
-            for row in (header, *rows)
-        ]
+        fitted = grid((header, *rows), width)
         terminal = sys.stdout.isatty()
-        start = sum(room + 2 for room in widths[:column])
-        painted = [self.paint(lines[0], BOLD, terminal=terminal)]
-        for number, line in enumerate(lines[1:]):
-            end = start + len(rows[number][column])
+        painted = [
+            self.paint(one, BOLD, terminal=terminal) for one in row_lines(header, fitted, width)
+        ]
+        start = fitted.start(column)
+        for number, row in enumerate(rows):
+            line, *more = row_lines(row, fitted, width)
+            end = start + len(row[column])
             colour = colours[number] if colours else ""
             cell = self.paint(line[start:end], colour, terminal=terminal)
-            painted.append(line[:start] + cell + line[end:])
+            painted += [line[:start] + cell + line[end:], *more]
         self.data("\n".join(painted))
 
     @staticmethod
@@ -220,10 +215,6 @@ def _wrapped(text: str, width: int) -> str:
         fits = len(line) <= width
         lines += [line] if fits else textwrap.wrap(line, width, subsequent_indent=indent, **_WRAP)
     return "\n".join(lines)
-
-
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def ask(question: str) -> str:
