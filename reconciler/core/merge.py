@@ -13,10 +13,11 @@ from dataclasses import replace
 from reconciler.core.engine import flag_name
 from reconciler.core.findings import Findings, nearest
 from reconciler.core.written import FLAG_ZONES, WRITTEN, zone
-from reconciler.core.yaml12 import Entry, MapNode, ScalarNode, describe, resolve, shown
+from reconciler.core.yaml12 import Entry, ListNode, MapNode, ScalarNode, describe, resolve, shown
 
 VERSION = 1
 SECTIONS = ("version", "engine", "store", "gateway", "defaults", "models", "renders")
+_NOTHING = "write `models: {}` if nothing should run"
 _KEYED = (*WRITTEN, "probe")
 """What is merged key by key; all else is replaced as a whole."""
 
@@ -54,8 +55,7 @@ def merge_files(roots: Sequence[MapNode], findings: Findings) -> MapNode:
                 summary = f"`{name}` stands in two files; first at {first.key.position}"
                 findings.error(entry.key.position, summary)
     if "models" not in merged.items and all(root.whole for root in roots):
-        hint = "write `models: {}` if nothing should run"
-        findings.error(merged.position, "the required key `models` is missing", hint)
+        findings.error(merged.position, "the required key `models` is missing", _NOTHING)
     return merged
 
 
@@ -69,7 +69,9 @@ def _unknown(entry: Entry, findings: Findings) -> None:
 def _models(first: Entry, entry: Entry, findings: Findings) -> Entry:
     if not isinstance(entry.value, MapNode):
         summary = f"`models`: expected a mapping of models, found {describe(entry.value)}"
-        findings.error(entry.value.position, summary, "write `models: {}` if nothing should run")
+        is_list = isinstance(entry.value, ListNode) and entry.value.items
+        hint = "write `NAME:` for each, without `-`" if is_list else _NOTHING
+        findings.error(entry.value.position, summary, hint)
         return replace(first, value=_as_map(first))
     if first is entry:
         return entry

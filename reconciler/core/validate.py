@@ -45,6 +45,16 @@ _EXPECTED = {
 """pydantic's error types -> what a user is told to write."""
 
 
+_WRITTEN = {
+    "source": "write {path: FILE}, {repo: ORG/NAME}, or {url: URL, sha256: SUM}",
+    "aliases": "write [NAME], also for a single one",
+    "params": "write {FLAG: VALUE}, like {ctx_size: 8192}",
+    "args": "write {FLAG: VALUE}, like {n-gpu-layers: 99}",
+    "env": "write {NAME: VALUE}",
+}
+"""Keys that people write in another shape: how it is written here."""
+_SHAPES = frozenset({"tuple_type", "dict_type", "model_type"})
+
 _STAND_IN = {"source": {"path": "-"}}
 
 
@@ -104,7 +114,7 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], owner: Entry, findings
             findings.error(where, f"`{name}`: the required key `{loc[-1]}` is missing")
     elif (said := _said(detail)).startswith("expected"):
         summary = f"`{name}`: {said}, found {_found(entry)}{_meant(detail, entry.value)}"
-        findings.error(entry.value.position, summary, _hint(problem, entry.value))
+        findings.error(entry.value.position, summary, _hint(problem, entry))
     else:
         # pydantic says of a mapping's key `[key]` behind it.
         findings.error(entry.key.position if loc[-1:] == ("[key]",) else where, f"`{name}`: {said}")
@@ -132,7 +142,10 @@ def _meant(detail: ErrorDetails, node: Node) -> str:
     return nearest(node.text, re.findall(r"[\w-]{3,}", _said(detail).removeprefix("expected ")))
 
 
-def _hint(problem: str, node: Node) -> str:
+def _hint(problem: str, entry: Entry) -> str:
+    node = entry.value
+    if problem in _SHAPES:
+        return _WRITTEN.get(entry.key.text, "")
     if not isinstance(node, ScalarNode) or resolve(node) is None:
         return ""
     if problem == "string_type":

@@ -218,6 +218,7 @@ def test_a_model_mends_what_defaults_leave_out_but_not_what_they_get_wrong() -> 
     assert found == [
         'a.yaml:2:18: `port`: expected a whole number, found the text "x"',
         "a.yaml:2:29: `params`: expected a mapping, found the number 3",
+        "  write {FLAG: VALUE}, like {ctx_size: 8192}",
     ]
 
 
