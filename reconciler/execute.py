@@ -182,7 +182,7 @@ def _skipped(step: Step, results: dict[int, StepResult], cancel: Cancel) -> Step
     failed = [need for need in step.needs if results[need].outcome is not Outcome.DONE]
     if failed:
         first = results[failed[0]].step
-        return StepResult(step, Outcome.SKIPPED, f"needs #{first.number} ({first.address})")
+        return StepResult(step, Outcome.SKIPPED, f"needs {first.address}, which was not done")
     return None
 
 

@@ -105,7 +105,7 @@ def _skipped(late: tuple[Step, ...], results: tuple[StepResult, ...]) -> tuple[S
     failed = {one.step.number: one for one in results if one.outcome is not Outcome.DONE}
     found: list[StepResult] = []
     while more := [
-        StepResult(step, Outcome.SKIPPED, f"needs #{need} ({address_of[need]})")
+        StepResult(step, Outcome.SKIPPED, f"needs {address_of[need]}, which was not done")
         for step in late
         if step.number not in failed and (need := next(iter(failed.keys() & step.needs), 0))
     ]:

@@ -78,8 +78,8 @@ def test_a_failure_skips_what_needs_it_and_nothing_else(run: Run) -> None:
     )
     assert [(one.outcome, one.reason, one.hint) for one in results] == [
         (Outcome.FAILED, "the hub is gone", "wait"),
-        (Outcome.SKIPPED, "needs #1 (step.1)", ""),
-        (Outcome.SKIPPED, "needs #2 (instance.m)", ""),
+        (Outcome.SKIPPED, "needs step.1, which was not done", ""),
+        (Outcome.SKIPPED, "needs instance.m, which was not done", ""),
         (Outcome.DONE, "", ""),
     ]
     assert [one.instance for one in run.world.runtime.list()] == ["other"]

@@ -277,7 +277,7 @@ def _approval(run: Run, seen: Round) -> Allowed:
         refused = "; ".join(guard.message for guard in seen.guards)
         raise RefusedError(f"{refused}; nothing was done", hint=hint)
     if not can_ask():
-        raise UsageError("there is no terminal to ask on", hint="add -y to apply without asking")
+        raise UsageError("there is no terminal to ask on", hint="add -y to go on without asking")
     for guard in seen.guards:
         if ask(f"{guard.message}.\nType {guard.answer} to go on:") != guard.answer:
             raise RefusedError("not confirmed; nothing was done")

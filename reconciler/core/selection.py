@@ -119,7 +119,7 @@ def _notices(plan: Plan, part: Plan, selection: Selection) -> Iterator[Diagnosti
     ]
     others = [one for one in left if one not in following]
     out = f"left out: {_named(others)}" if others else "nothing else was left out"
-    out = out if left else "nothing was left out"
+    out = out if left else "of the rest nothing would be done"
     yield Diagnostic(Severity.WARNING, f"this plan is only a part of {plan.desired}; {out}")
     if following:
         said = "renders speak of all models, and stay as they are"

@@ -85,7 +85,7 @@ def test_a_part_says_that_it_is_one() -> None:
 def test_nothing_to_do_for_a_part() -> None:
     said = plan_text(part(only("a"), OLD, running(OLD)))
     assert "No changes. There is nothing to do for a.\n" in said
-    assert "nothing was left out" in said
+    assert "only a part of desired/x.yaml; of the rest nothing would be done" in said
     assert steps_of(part(only("b"))) == []
 
 
