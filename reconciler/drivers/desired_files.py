@@ -45,6 +45,9 @@ def read_sources(path: Path, root: Path) -> tuple[SourceText, ...]:
         try:
             content = file.read_bytes()
         except FileNotFoundError as error:
+            if file.is_symlink():
+                why = f"it is a link to {file.readlink()}, which is not there"
+                raise _unreadable(file, root, why, "mend the link, or remove it") from error
             raise _unreadable(file, root, "there is no such file", _nearest(file, root)) from error
         except OSError as error:
             raise _unreadable(file, root, f"it cannot be read: {error.strerror}") from error
