@@ -5,7 +5,7 @@ import {Card} from './cards.js';
 import {endChat, showChat, startChat, tryModel} from './chat.js';
 import {byId, keep, say} from './dom.js';
 import {showHistory} from './history.js';
-import {showPlan} from './plan.js';
+import {blocked, showPlan} from './plan.js';
 import {Samples} from './samples.js';
 import {showWatch} from './watch.js';
 
@@ -19,6 +19,7 @@ const BESIDES = [
 ];
 
 let samples = new Samples();
+let reasons = new Map();
 let turn = 0;
 let timer = 0;
 let isAsking = false;
@@ -31,7 +32,15 @@ function cardsOf(models) {
   return rows.map(row => row.card);
 }
 
-function show({models, generation}) {
+// The gateway sees that no server answers; only the last plan knows that none could be started.
+function withReason(model) {
+  const isBlocked = model.phase === 'exited' && reasons.has(model.name);
+  return isBlocked ? {...model, phase: 'blocked', reason: reasons.get(model.name)} : model;
+}
+
+function show(state) {
+  const {generation} = state;
+  const models = state.models.map(withReason);
   byId('lost').hidden = byId('locked').hidden = true;
   byId('plain')?.remove();
   document.body.classList.remove('stale');
@@ -53,6 +62,7 @@ function show({models, generation}) {
 }
 
 function showStatus(status) {
+  reasons = blocked(status);
   showPlan(status);
   showWatch(status);
 }
@@ -100,8 +110,10 @@ async function askBesides(mine) {
 async function askAll(mine) {
   const reply = await look('/api/models');
   const state = await reply.json();
+  const known = reasons;
   if (mine === turn) show(state);
   await askBesides(mine);
+  if (mine === turn && known !== reasons) show(state);
 }
 
 // Again and again, until there is no use in it: without a key, or once a newer turn goes on.

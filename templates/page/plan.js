@@ -21,6 +21,13 @@ function download({model, file}) {
     make('progress', {'aria-label': `${model} ${file}`}), make('span', {class: 'soft'}));
 }
 
+// Why models cannot be started, by their names: of those nobody has a log to look into.
+export function blocked(status) {
+  const pending = (status && status.pending) || [];
+  return new Map(pending.filter(({type, action}) => type === 'instance' && action === 'blocked')
+    .map(({name, reason}) => [name, reason]));
+}
+
 export function showPlan(status) {
   const pending = (status && status.pending) || [];
   const downloads = (status && status.downloads) || [];

@@ -90,6 +90,25 @@ def test_each_model_has_a_card(opened: Window) -> None:
     expect(page.locator("img, #plain")).to_have_count(0)
 
 
+def test_what_could_not_be_started_says_why_and_sends_nobody_to_a_log(
+    opened: Window, world: Rig
+) -> None:
+    path = Path(world.site.gateway) / "status.json"
+    left = {"type": "instance", "action": "blocked", "reason": f"{MARKUP} no such file"}
+    down = card(opened.page, "down")
+    try:
+        pending = [left | {"name": name} for name in ("down", "alpha")]
+        path.write_text(json.dumps({"at": 1, "file": "desired/x.yaml", "pending": pending}))
+        expect(down.locator(".phase")).to_have_text("blocked")
+        expect(down.locator(".reason")).to_have_text(f"{MARKUP} no such file")
+        expect(opened.page.locator("#summary")).to_have_text("3 of 4 ready, 1 blocked")
+        # What runs goes on, whatever keeps it from being changed.
+        expect(card(opened.page, "alpha").locator(".phase")).to_have_text("ready")
+    finally:
+        path.unlink()
+    expect(down.locator(".phase")).to_have_text("exited")
+
+
 def test_a_phase_changes_on_the_open_page_and_what_was_opened_stays(
     opened: Window, world: Rig
 ) -> None:
