@@ -52,6 +52,7 @@ from reconciler.core.status import (
     gateway_trouble,
     instance_rows,
     is_converged,
+    remarks,
     status_values,
 )
 from reconciler.core.words import InstanceName, ModelName, Phase
@@ -271,10 +272,8 @@ def _overview(at: Look, seen: Round, output: Output) -> None:
         _table(rows, at.drivers.clock.now(), output)
     else:
         output.prose(f"{path} wants no server, and none runs.")
-    for row in rows:
-        notes = [note for note in (row.reason, row.next) if note]
-        if notes:
-            output.prose(f"{row.name}: {'; '.join(notes)}.")
+    for text in remarks(rows, seen.plan):
+        output.prose(text)
     listen = f" on {desired.gateway.url}" if desired.gateway else ""
     if desired.gateway or seen.observed.gateway.master:
         trouble = gateway_trouble(seen.plan)

@@ -113,7 +113,28 @@ def _next(change: Change, *, watched: bool) -> str:
         return f"{who} tries again once that is mended"
     if change.reason.startswith("suspended"):
         return f"`llm-reconcile start {model_of(InstanceName(change.name))}` ends it"
+    if change.action is Action.ADOPT and change.reason == "not routed":
+        return f"{who} sends it requests"
     return f"{who} {_NEXT[change.action]}" if change.action in _NEXT else ""
+
+
+def remarks(rows: tuple[InstanceRow, ...], plan: Plan) -> list[str]:
+    """What there is to say below the table; several reasons are a list, as in a plan."""
+    obstacles = {
+        change.name: change.obstacles
+        for change in plan.changes
+        if change.type is ResourceType.INSTANCE
+    }
+    said = []
+    for row in rows:
+        reasons = obstacles.get(row.name, ())
+        if len(reasons) > 1:
+            then = f"; {row.next}" if row.next else ""
+            head = f"{row.name}: blocked for {len(reasons)} reasons{then}:"
+            said.append("\n  - ".join((head, *reasons)))
+        elif notes := [note for note in (row.reason, row.next) if note]:
+            said.append(f"{row.name}: {'; '.join(notes)}.")
+    return said
 
 
 def status_values(desired: DesiredState, observed: ObservedState, plan: Plan) -> dict[str, object]:

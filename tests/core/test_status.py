@@ -23,6 +23,7 @@ from reconciler.core.status import (
     gateway_phase,
     gateway_trouble,
     instance_rows,
+    remarks,
     status_values,
 )
 from reconciler.core.suspension import Suspension
@@ -111,6 +112,12 @@ CASES: dict[str, tuple[Seen, Phase, str, str]] = {
         "still loading",
         "apply waits for it",
     ),
+    "not routed": (
+        (ONE, observed(ONE, server(ONE, "a", routed=False))),
+        Phase.READY,
+        "not routed",
+        "apply sends it requests",
+    ),
     "other launch": (
         (ONE, observed(ONE, stray("a"))),
         Phase.READY,
@@ -173,6 +180,32 @@ def test_of_two_copies_the_routed_one_is_shown(routed_first: bool) -> None:
 def test_a_server_that_is_not_in_the_file_has_no_port() -> None:
     (row,) = rows(desired({}), observed(desired({}), stray("a")))
     assert (row.port, row.quant, row.alias) == (None, None, [])
+
+
+def test_what_is_said_below_the_table() -> None:
+    """One reason is a sentence, several are a list, and what is as wanted is not spoken of."""
+    state = desired({"a": {}, "b": {"port": 8002}, "c": {}})
+    seen = observed(state, server(state, "a"), ports=holders(8002))
+    made = plan(state, seen)
+    found = instance_rows(state, seen, made)
+    one, other = remarks(found, made)
+    assert one.startswith("b: ")
+    assert one.endswith("; apply tries again once that is mended.")
+    assert other == "c: not running; apply starts it."
+    reasons = ("no such file", "no such flag")
+    many = replace(
+        made,
+        changes=tuple(
+            replace(change, obstacles=reasons) if change.name in {"b", "c"} else change
+            for change in made.changes
+        ),
+    )
+    assert remarks(found, many) == [
+        f"b: blocked for 2 reasons; {MENDS}:\n  - no such file\n  - no such flag",
+        "c: blocked for 2 reasons; apply starts it:\n  - no such file\n  - no such flag",
+    ]
+    silent = (replace(found[1], next=""),)
+    assert remarks(silent, many)[0].startswith("b: blocked for 2 reasons:\n")
 
 
 def test_json_of_a_machine_that_is_as_wanted() -> None:
