@@ -87,5 +87,8 @@ def _takes(program: str, probe: Probe, folder: Path) -> bool:
     effects.write_atomic(folder / "probe.js", "export default {};\n")
     effects.write_atomic(folder / "probe.conf", _CONFIG.format(main=probe.main, http=probe.http))
     words = [program, "-t", "-p", str(folder), "-c", "probe.conf", "-e", "stderr"]
+    # Else root's nginx gives its folders to nobody, and a root without capabilities cannot remove
+    # them.
+    words += ("-g", "user root;") if os.geteuid() == 0 else ()
     answer = ask(words, timeout=ANSWER_S)
     return answer.code == 0 or _MISPLACED in answer.talk

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.core.facts import NginxNature
 from reconciler.core.site import Site
-from reconciler.drivers import nginx_features
+from reconciler.drivers import effects, nginx_features
 from reconciler.drivers.nginx import NginxGateway
 from reconciler.drivers.nginx_features import PROBES, Probe, nginx_nature
 from reconciler.drivers.templates import load_templates
@@ -47,6 +47,18 @@ def test_the_nginx_that_comes_along_takes_all_of_them(temporary: Path) -> None:
     assert found.version.split(".")[0] == "1"
     assert found.command == real_nginx()
     assert list(temporary.iterdir()) == []
+
+
+def test_all_that_it_makes_is_ours(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root without capabilities, as in a container, could not remove what is another's."""
+    owners: set[int] = set()
+
+    def look(_: str) -> None:
+        owners.update(path.stat().st_uid for path in temporary.glob("*/temp"))
+
+    monkeypatch.setattr(effects, "hook", look)
+    nginx_nature((real_nginx(),), "")
+    assert owners == {os.geteuid()}
 
 
 def test_a_directive_that_no_nginx_has_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
