@@ -70,7 +70,7 @@ def survey(file: Path | None, root: Path | None, environment: Mapping[str, str])
         barred_devices=gpus.barred(),
         limits=machine.limits(),
         state=_state(place, here, environment, machine),
-        root=machine.folder(str(place.root)) if place.root else None,
+        root=machine.folder(str(place.root), written=("logs", "run")) if place.root else None,
         store=machine.folder(store) if store else None,
         store_in_git=bool(store) and machine.shows_in_git(str(store)),
         configs=engine_configs(environment),

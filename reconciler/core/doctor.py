@@ -239,7 +239,10 @@ def _state(facts: Facts) -> Iterator[Check]:
 def _root(facts: Facts) -> Iterator[Check]:
     if facts.root is None:
         return
-    if _is_network(facts.root):
+    if facts.root.problem:
+        hint = "let this user write there: logs and pid files lie there"
+        yield Check("root", Mark.BAD, facts.root.problem, hint)
+    elif _is_network(facts.root):
         said = f"{facts.root.path} is on {facts.root.file_system}: logs and pid files lie there"
         yield Check("root", Mark.WARN, said, "keep it on a local disk where you can")
     else:

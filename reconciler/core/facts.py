@@ -45,7 +45,8 @@ class Folder:
     file_system: str = ""
     """Its type as the kernel calls it (`ext4`, `nfs4`)."""
     problem: str = ""
-    """Why it cannot be used; for the state folder, too, why its locks cannot be relied on."""
+    """Why it cannot be used; for the state folder, too, why its locks cannot be relied on, and for
+    the root, why nothing can be written where logs and pid files lie."""
     free_bytes: int | None = None
 
 

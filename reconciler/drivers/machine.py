@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reconciler.core.facts import Folder, Limits
@@ -88,14 +88,19 @@ class LinuxMachine:
 
     # ---- folders
 
-    def folder(self, path: str, *, locks: bool = False) -> Folder:
-        """What a folder lies on; with `locks` also whether files can be made and locked there."""
+    def folder(self, path: str, *, locks: bool = False, written: Sequence[str] = ()) -> Folder:
+        """What a folder lies on; with `locks` also whether files can be made and locked there.
+
+        `written`: folders in it where files have to be made, too.
+        """
         there = _nearest(Path(path))
         free = None
         with contextlib.suppress(OSError):
             seen = os.statvfs(there)
             free = seen.f_bavail * seen.f_frsize
         problem = _lock_problem(there) if locks else ""
+        problems = (_write_problem(_nearest(Path(path, one))) for one in written)
+        problem = next(filter(None, problems), problem)
         return Folder(path, self._file_system(there), problem, free)
 
     def _file_system(self, path: Path) -> str:
@@ -132,6 +137,14 @@ def _text(path: Path) -> str:
 def _nearest(path: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
     return next(one for one in (path, *path.parents) if one.is_dir())
+
+
+def _write_problem(folder: Path) -> str:
+    try:
+        with effects.scratch_file(folder):
+            return ""
+    except OSError as error:
+        return f"no file can be made in {folder}: {error.strerror}"
 
 
 def _lock_problem(folder: Path) -> str:

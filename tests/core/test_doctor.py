@@ -270,9 +270,9 @@ def test_state_folders(folder: Folder, status: Mark, said: str) -> None:
     assert one("state folder", state=folder)[:2] == (status, said)
 
 
-def test_a_root_on_another_machine() -> None:
-    status, said, _ = one("root", root=Folder("/r", "cifs"))
-    assert (status, said) == (WARN, "/r is on cifs: logs and pid files lie there")
+def test_roots() -> None:
+    found = [one("root", root=Folder("/r", *how))[:2] for how in (("ext4", "no"), ("cifs",))]
+    assert found == [(BAD, "no"), (WARN, "/r is on cifs: logs and pid files lie there")]
 
 
 FAR = desired({"a": {"source": {"repo": "org/far"}, "quant": "Q4"}})

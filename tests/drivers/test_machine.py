@@ -179,6 +179,15 @@ def test_nothing_is_known_without_mounts(machine: Path, monkeypatch: pytest.Monk
     assert LinuxMachine(machine / "proc").folder("/") == Folder("/")
 
 
+def test_folders_that_are_written_to(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert LinuxMachine().folder(str(tmp_path), written=("logs", "run")).problem == ""
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "run"]
+    (tmp_path / "logs").symlink_to("/proc")
+    said = LinuxMachine().folder(str(tmp_path), written=("run", "logs")).problem
+    assert said.startswith(f"no file can be made in {tmp_path / 'logs'}: ")
+
+
 def test_locks_that_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda _descriptor, _how: None)
     said = LinuxMachine().folder(str(tmp_path), locks=True).problem
