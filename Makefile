@@ -93,7 +93,7 @@ programs: $(STAMP)
 
 night: $(STAMP)
 	.ci/get-programs
-	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(PYTEST)
+	HYPOTHESIS=night LLM_RECONCILE_NIGHT=1 $(PYTEST) --timeout 14400
 
 mistakes: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m mistakes -j $$(nproc)

@@ -114,13 +114,18 @@ class Soak:
     def step(self) -> None:
         acts = (self.kill_server, self.kill_watch, self.kill_nginx, self.edit, self.replace)
         act = self.dice.one_of(*acts)
-        self.said.append(act.__name__)
+        self.say(act.__name__)
         act()
+
+    def say(self, text: str) -> None:
+        """For whoever has to find out why it failed: what was done when."""
+        self.said.append(f"{time.monotonic():.3f} {text}")
 
     def kill_server(self) -> None:
         name = self.dice.one_of(*self.names)
+        self.say(name)
         self.disturbed.begin(name)
-        machine.kill(self.lab.servers().get(name, []))
+        machine.end(self.lab.servers().get(name, []))
         if name in self._killed:
             # A second death is waited out, but not by an operator.
             self.lab.run("restart", name, "--lock-timeout", "60s")
@@ -135,7 +140,8 @@ class Soak:
         self.disturbed.begin(GATEWAY)
         nginx = self.lab.nginx()
         whom = self.dice.one_of([nginx.master] if nginx.master else [], nginx.workers)
-        machine.kill(whom)
+        self.say(f"{whom} of {nginx}")
+        machine.end(whom)
 
     def edit(self) -> None:
         """What leads to a reload, and disturbs nobody."""
@@ -155,6 +161,7 @@ class Soak:
         """Wait until all is as it is written."""
         eventually(self._is_well, f"{self.said} {self.watcher.said.read_text()}", PATIENCE_S)
         self.disturbed.over()
+        self.say("all is well")
 
     def _is_well(self) -> bool:
         with suppress(OSError, http.client.HTTPException, AssertionError):
@@ -188,7 +195,7 @@ def test_whatever_dies_all_is_well_in_the_end(lab: Lab) -> None:
         soak.recover()
         traffic.stop()
     lost = [one for one in traffic.lost if not soak.disturbed.excuses(*one[:3])]
-    assert lost == [], (SEED, soak.said)
+    assert not lost, "\n".join([f"seed {SEED}", *soak.said, *map(str, lost)])
     # One that begins as the others end has not heard of a TERM yet.
     soak.watcher.until("accepted")
     assert soak.watcher.end() == 0
