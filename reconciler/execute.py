@@ -42,7 +42,7 @@ from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers, Health
 from reconciler.errors import InterruptedRunError, ReconcileError, StepError
 from reconciler.going_back import StartFailedError, attempt, keep, note
-from reconciler.patience import Pace, Reading
+from reconciler.patience import Effort, Pace, Reading
 
 DRAIN_POLL_FIRST_S, DRAIN_POLL_LONGEST_S = 0.03, 1.2
 """llama.cpp looks for clients that have left only after a second without an answer to anybody: a
@@ -376,15 +376,19 @@ class _Worker:
     def _drain(self, effect: StopServer) -> None:
         """Wait until two looks in a row find no request; a request may be on its way in.
 
-        A server that does not say may only be slow to: it is given some more looks.
+        A server that does not say may only be slow to: it is given some more looks, and as many
+        as it likes while it gives no answer at all, and works.
         """
         idle, unknown = 0, 0
         told, pause = -PROGRESS_EVERY_S, DRAIN_POLL_FIRST_S
-        began = self._elapsed()
+        began, prober = self._elapsed(), self._drivers.prober
+        effort = Effort(self._drivers.runtime, effect.server, began)
         while self._elapsed() - began < effect.drain_s:
-            count = self._drivers.prober.in_flight(effect.address)
+            count = prober.in_flight(effect.address)
             idle = idle + 1 if count == 0 else 0
-            unknown = unknown + 1 if count is None else 0
+            works = effort.goes_on(self._elapsed()) and count is None
+            is_full = works and prober.health(effect.address) is Health.SILENT
+            unknown = unknown + 1 if count is None and not is_full else 0
             if idle >= IDLE_LOOKS or unknown >= UNKNOWN_LOOKS:
                 return
             if count and self._elapsed() - told >= PROGRESS_EVERY_S:

@@ -29,14 +29,14 @@ from reconciler.core.vitals import Verdict, Vitals, unasked
 from reconciler.core.words import ModelName, ModelState, Phase
 from reconciler.drivers.base import Cancel, Drivers, Files, Health
 from reconciler.errors import InvalidDesiredError, UsageError
+from reconciler.patience import Effort
 
 PARALLEL_FILES = 8
 PARALLEL_LOOKS = 16
 SETTLE_S = 5.0
 PROGRESS_POLL_S = 0.5
-LEAST_CPU_SHARE = 0.25
-"""Of one core between two looks: so much proves work. Of a prompt's n_batch tokens nothing else
-shows for 15 s (FACTS); answering our own questions takes a few per cent."""
+SILENT_S = 2.5
+"""How long one that says nothing may take to show by its work that it has its hands full."""
 
 _PHASES = {
     Health.READY: Phase.READY,
@@ -149,12 +149,15 @@ def examine(
     `busy_timeout` seconds (None: as long as a token may take).
     """
     busy_s = token_timeout if busy_timeout is None else busy_timeout
-    if known := unasked(server):
+    known = unasked(server)
+    if known and known.verdict is not Verdict.SILENT:
         return known
     name, address, prober = server.instance, server.address, drivers.prober
-    counters = prober.counters(address)
+    counters = None if known else prober.counters(address)
     if counters is None:
-        return Vitals(name, Verdict.SILENT, reason="it does not answer /metrics")
+        silent = known or Vitals(name, Verdict.SILENT, reason="it does not answer /metrics")
+        found = _examine_busy(server, drivers, {}, SILENT_S, cancel)
+        return found if found.verdict is Verdict.BUSY else silent
     if Vitals(name, Verdict.OK, counters=counters).in_hand:
         return _examine_busy(server, drivers, counters, busy_s, cancel)
     if prober.is_sleeping(address):
@@ -183,16 +186,14 @@ def _examine_busy(
     core too.
     """
     clock, prober, name = drivers.clock, drivers.prober, server.instance
-    cpu, at = drivers.runtime.cpu_seconds(server.ref), clock.monotonic()
+    began = clock.monotonic()
+    effort, deadline = Effort(drivers.runtime, server.ref, began), began + patience_s
     tokens = prober.progress(server.address)
-    deadline = at + patience_s
     while clock.monotonic() < deadline and not cancel.wait(PROGRESS_POLL_S):
         # Fewer than before is no progress: a client may only have left, as we do ourselves.
         known, tokens = tokens, prober.progress(server.address) or tokens
         moved = known is not None and tokens is not None and tokens > known
-        cpu_before, cpu = cpu, drivers.runtime.cpu_seconds(server.ref)
-        before, at = at, clock.monotonic()
-        if moved or cpu - cpu_before >= LEAST_CPU_SHARE * (at - before):
+        if effort.goes_on(clock.monotonic()) or moved:
             return Vitals(name, Verdict.BUSY, counters=counters)
     if drivers.gpus.are_busy(server.pids):
         return Vitals(name, Verdict.BUSY, counters=counters)

@@ -1,7 +1,7 @@
-"""How long a server that loads is waited for, and how often it is asked meanwhile.
+"""How long a server that loads is waited for, how often it is asked; and one that says nothing.
 
 In: the runtime, a server, its budget; how many load at once. Out: whether its time is up (not while
-it still reads its files), how that is said, and when to ask next.
+it still reads its files), how that is said, and when to ask next; whether one that is silent works.
 """
 
 from __future__ import annotations
@@ -16,12 +16,34 @@ from reconciler.drivers.base import Cancel
 from reconciler.drivers.base_runtime import Runtime
 from reconciler.errors import InterruptedRunError
 
+LEAST_CPU_SHARE = 0.25
+"""Of one core between two looks: so much proves work. Of a prompt's n_batch tokens nothing else
+shows for 15 s (FACTS); answering our own questions takes a few per cent."""
 STANDSTILL_S = 60.0
 """So long a server may read nothing before it is taken for one that will never be ready: a disk of
 the network that has to be asked again takes that long (nfs(5): timeo)."""
 LEAST_BYTES = 2**20
 """What a server reads besides its files is less."""
 LOOK_EVERY_S = 1.0
+
+
+class Effort:
+    """Whether a server works, by its CPU time between two looks.
+
+    One that says nothing may have its hands full: requests that wait for a slot hold a thread of
+    its HTTP server each, /health and /metrics wait behind them, and it has few more than slots.
+    """
+
+    def __init__(self, runtime: Runtime, server: ProcessRef, now: float) -> None:
+        self._runtime, self._server = runtime, server
+        self._cpu_s, self._at = runtime.cpu_seconds(server), now
+
+    def goes_on(self, now: float) -> bool:
+        """Whether it has worked since the last look."""
+        before_s, self._cpu_s = self._cpu_s, self._runtime.cpu_seconds(self._server)
+        before, self._at = self._at, now
+        spent_s = self._cpu_s - before_s
+        return spent_s > 0 and spent_s >= LEAST_CPU_SHARE * (now - before)
 
 
 class Reading:

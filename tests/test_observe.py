@@ -312,6 +312,17 @@ def test_who_does_not_count_is_silent(world: FakeWorld) -> None:
     assert examined(world).verdict is Verdict.SILENT
 
 
+@pytest.mark.parametrize("says", ["nothing of itself", "nothing at all"])
+def test_who_is_silent_with_its_hands_full_is_busy(world: FakeWorld, says: str) -> None:
+    start(world, "m", Behaviour(silent=says == "nothing at all"))
+    address = address_of(world)
+    world.prober.says[address], world.prober.tokens[address] = None, [None]
+    world.runtime.cpu_a_look = 0.4
+    assert examined(world).verdict is Verdict.BUSY
+    world.runtime.cpu_a_look = 0.0
+    assert examined(world).verdict is Verdict.SILENT
+
+
 def test_who_sleeps_is_left_asleep(world: FakeWorld) -> None:
     start(world, "m")
     world.prober.asleep.add(address_of(world))

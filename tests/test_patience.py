@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from fake_runtime import Behaviour, FakeCancel
-from launches import make_launch, plan_of, start_step
+from launches import make_launch, plan_of, start_step, stop_step
 from plan_run import Run
 
 from reconciler.drivers.base import Cancel
@@ -86,3 +87,19 @@ def test_a_server_counts_while_it_loads(run: Run) -> None:
     execute(steps, run.world.drivers, run.told.append, cancel, turns=Turns(pace))
     assert seen == {1}
     assert pace.rest(1.0, 0.0, cancel) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("silent", "cpu", "looks"), [(True, 1.0, 10), (True, 0.0, 4), (False, 1.0, 4)]
+)
+def test_a_drain_waits_for_one_that_gives_no_answer_while_it_works(
+    run: Run, silent: bool, cpu: float, looks: int
+) -> None:
+    """One that answers, and says nothing of requests, loads: it has none."""
+    launch = run.begin()
+    server = run.world.runtime.servers[0]
+    server.behaviour = replace(server.behaviour, silent=silent)
+    run.world.runtime.cpu_a_look = cpu
+    run.world.prober.in_hand[launch.address] = [*[None] * 8, 0, 0, 9]
+    run.only(stop_step(1, run.world.runtime, "m", drain_s=60))
+    assert run.world.runtime.calls.count("in_flight") == looks

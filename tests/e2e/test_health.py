@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from http.client import HTTPConnection
 
 import pytest
@@ -11,6 +12,8 @@ from waiting import eventually
 
 from e2e import machine
 from e2e.lab import ENDLESS, Lab, completion
+from reconciler.drivers.base import Health
+from reconciler.drivers.probes import HttpProber
 
 NEVER_S = 600
 
@@ -48,6 +51,21 @@ def test_a_real_server_that_works_is_busy_and_is_left_alone(lab: Lab) -> None:
         stream.take(1)
         found = row(lab, "a")
     assert (found["health"], found["running"]) == ("busy", 1)
+
+
+def test_a_real_server_with_more_requests_than_threads_is_busy(lab: Lab) -> None:
+    """They hold all threads of its HTTP server while they wait: even /health is not answered."""
+    lab.write({"a": {"params": {"ctx_size": 65536, "parallel": 1}}})
+    lab.apply()
+    address = lab.run("status", "a", "--json").json["instances"][0]["address"]
+    with contextlib.ExitStack() as clients:
+        for _ in range(3 * (os.cpu_count() or 1) + 30):
+            client = HTTPConnection("127.0.0.1", lab.listen)
+            clients.callback(client.close)
+            client.request("POST", "/v1/completions", json.dumps(completion("a", ENDLESS)))
+        eventually(lambda: HttpProber().health(address, 1.0) is Health.SILENT, "it is silent")
+        found = row(lab, "a")
+    assert (found["health"], found["running"]) == ("busy", None)
 
 
 def test_a_server_that_hangs_is_found_out(fakes: Lab) -> None:
