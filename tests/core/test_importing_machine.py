@@ -77,7 +77,7 @@ def test_ollamas_files_are_used_where_they_lie() -> None:
         "`PARAMETER stop` is not",
         "`PARAMETER low_vram` is not",
         "`SYSTEM` is not",
-        f"gone-1b is left out: its file {blob('gone')} is not there",
+        f"gone:1b is left out: its file {blob('gone')} is not there",
         "tensors:1b is left out: it has no GGUF file",
         "odd:1b is left out",
         "torn:1b is left out",

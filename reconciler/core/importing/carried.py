@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from reconciler.core.desired import MODEL_NAME, RESERVED_NAMES
 from reconciler.core.quants import quant_sizes
+from reconciler.core.text import printable
 from reconciler.core.yaml_text import Value
 
 Path = tuple[str, ...]
@@ -60,6 +61,8 @@ class Carried:
     """What it was started with."""
     fields: dict[str, Value] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
+    called: str = ""
+    """Its name in the source, which need not be one here."""
     places: dict[Path, str] = field(default_factory=dict)
     """Where a field, or a flag in `params` or `args`, stands in the source."""
 
@@ -115,7 +118,7 @@ class Imported:
     def add(self, called: str, where: str) -> Carried:
         """A model of the source, under a name that is one here; clients may go on as before."""
         name = self._free(_proper(called))
-        model = Carried(name, where)
+        model = Carried(name, where, called=called)
         if name != called:
             model.add_alias(called, where)
         self.models.append(model)
@@ -124,7 +127,7 @@ class Imported:
     def leave(self, model: Carried, where: str, said: str, hint: str = "") -> None:
         """Leave a model out."""
         self.models.remove(model)
-        self.left.append(Remark(where, f"{model.name} is left out: {said}", hint))
+        self.left.append(Remark(where, f"{printable(model.called)} is left out: {said}", hint))
 
     def remark(self, where: str, said: str, hint: str = "") -> None:
         """Say something about the source as a whole."""
