@@ -60,6 +60,11 @@ from reconciler.observe import settle
 from reconciler.remember import keep_generation, remember_end, remember_file, remember_part
 from reconciler.saving import Standing, judge, meant, open_saved, plan_document, saved_at
 
+_NO_ROOM = (
+    "make room there (`llm-reconcile prune --dry-run` shows what nobody needs), "
+    "or let `store` name a folder on another disk"
+)
+
 ApplyLockTimeoutOption = Annotated[
     float | None,
     typer.Option(
@@ -273,7 +278,7 @@ def _approval(run: Run, seen: Round) -> Allowed:
     firm = [guard for guard in seen.guards if not guard.answer]
     if seen.guards and (firm or run.yes or not can_ask()):
         flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
-        hint = f"if that is what you want, add: {flags}" if flags and not firm else ""
+        hint = _NO_ROOM if firm else f"if that is what you want, add: {flags}"
         refused = "; ".join(guard.message for guard in seen.guards)
         raise RefusedError(f"{refused}; nothing was done", hint=hint)
     if not can_ask():

@@ -248,6 +248,6 @@ def test_no_room_for_it(fakes: Lab, server: HubServer) -> None:
     fakes.write(models)
     done = fakes.apply(code=4)
     assert f"{human_bytes(2 * len(half[0]))} to download" in done.err
-    assert "stay free; nothing was done" in done.err
+    assert "stay free; nothing was done\n  make room there (`llm-reconcile prune" in done.err
     assert server.sent <= 4
     assert not (fakes.root / "models").exists()
