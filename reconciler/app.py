@@ -206,15 +206,21 @@ def open_file(path: Path, root: Path | None, environment: Mapping[str, str]) -> 
     return _workspace(_root_of(path, root), path, environment)
 
 
-def check_file(path: Path, root: Path | None) -> tuple[str, ParsedDesired]:
+def check_file(
+    path: Path, root: Path | None, here: Path | None = None
+) -> tuple[str, ParsedDesired]:
     """Read a desired file and nothing else: its name for people, and what it says.
+
+    `here`: the folder that names start from, instead of the root; of files in many roots each is
+    found by its own.
 
     Raises:
         InvalidDesiredError: with every mistake in it.
         UsageError: the given root is no folder.
     """
     found = _root_of(path, root)
-    return shown(path, found), parse_desired(read_sources(path, found))
+    base = here or found
+    return shown(path, base), parse_desired(read_sources(path, base))
 
 
 def find_engine(

@@ -60,6 +60,21 @@ def test_several_files_are_validated(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "bad.yaml:1:10: version 2 is not known here" in talk
 
 
+def test_files_of_several_roots_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{host}/desired/prod.yaml" for host in ("one", "two")]
+    for name in names:
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("version: 2\n", encoding="utf-8")
+    assert [line.split(" ")[1] for line in run("validate", *names)[2].splitlines()[::2]] == [
+        f"{name}:1:10:" for name in names
+    ]
+    monkeypatch.chdir("one")
+    assert f"{tmp_path / names[1]}:1:10: " in run("validate", f"../{names[1]}")[2]
+
+
 def test_the_hooks_call_verbs_that_there_are() -> None:
     assert formatted(HOOKS.name, HOOKS.read_bytes()) == HOOKS.read_bytes()
     hooks = read_yaml(HOOKS.name, HOOKS.read_bytes()).root

@@ -76,7 +76,7 @@ def validate(
 
 def _check(file: Path, root: Path | None, *, with_engine: bool) -> _Checked:
     try:
-        name, parsed = check_file(file, root)
+        name, parsed = check_file(file, root, Path.cwd())
     except InvalidDesiredError as error:
         return _Checked(str(file), None, error.diagnostics)
     if not with_engine:
