@@ -203,7 +203,8 @@ def _problems(view: GatewayView) -> Iterator[str]:
             yield f"{key.name!r} is not a key's name, or its digest is none"
     for path in _paths(view):
         if _UNSAFE_IN_PATH.search(path) or not path.startswith("/"):
-            yield f"the path {path!r} holds a character that nginx's configuration cannot carry"
+            said = f"the path {path!r} holds a character that nginx's configuration cannot carry"
+            yield f"{said}: move it, or, where it is one of ours, set XDG_STATE_HOME"
 
 
 def _model_problems(view: GatewayView) -> Iterator[str]:

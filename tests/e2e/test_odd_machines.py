@@ -25,6 +25,18 @@ def test_state_folder_behind_a_link(lab: Lab) -> None:
     assert status["gateway"]["phase"] == "absent"
 
 
+def test_a_home_with_a_space_in_its_name(fakes: Lab) -> None:
+    """As in /home/Ann Lee: nginx reads a path of several words, too."""
+    fakes.variables["XDG_STATE_HOME"] = str(fakes.folder / "a b")
+    fakes.write({"a": {}})
+    fakes.apply()
+    assert fakes.complete("a").status == 200
+    # Through the locations that name a server's socket by what was asked.
+    assert [one["phase"] for one in fakes.ask("/api/models").json["models"]] == ["ready"]
+    assert b'llamacpp:requests_processing{model="a"' in fakes.ask("/metrics").body
+    assert "No changes" in fakes.apply().out
+
+
 def test_another_state_folder_is_refused_not_doubled(lab: Lab) -> None:
     lab.write({"a": {}})
     lab.apply()
