@@ -19,6 +19,13 @@ from reconciler.errors import ReconcileError, UsageError
 SYSTEM_UNITS = "/etc/systemd/system"
 LINGER = "/var/lib/systemd/linger"
 LOOK_TIMEOUT_S = 10.0
+_NO_BUS = "Failed to connect to "
+"""What systemctl says where the manager that it asks does not run."""
+_HINT = "type it to see more; the unit is kept as it is"
+_NO_MANAGER = (
+    "systemd runs no manager of this user here, as after `su` or in a container: log in as this "
+    "user, type `loginctl enable-linger` as root for it, or say --system; the unit is kept as it is"
+)
 ACT_TIMEOUT_S = 180.0
 """`restart` waits until the watch says that it is ready."""
 
@@ -97,8 +104,9 @@ class ServiceManager:
             with effects.by_program(said):
                 answer = programs.ask((*self.command, *words), timeout=ACT_TIMEOUT_S)
             if answer.code:
+                is_user = len(self.command) > 1
                 raise ReconcileError(
                     f"`{said}` failed: {printable(answer.talk.strip()) or answer.code}",
-                    hint="type it to see more; the unit is kept as it is",
+                    hint=_NO_MANAGER if is_user and _NO_BUS in answer.talk else _HINT,
                 )
         return ()

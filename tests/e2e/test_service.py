@@ -11,7 +11,7 @@ from e2e.lab import Lab
 
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$HOME/asked"
-test -e "$HOME/broken" && { echo "it is broken" >&2; exit 1; }
+test -e "$HOME/broken" && { cat "$HOME/broken" >&2; exit 1; }
 case "$2" in is-enabled) echo enabled;; is-active) echo active;; esac
 """
 
@@ -99,11 +99,15 @@ def test_a_unit_of_others_is_left_alone(machine: Lab) -> None:
 
 
 def test_systemctl_fails(machine: Lab) -> None:
-    (machine.folder / "home" / "broken").touch()
+    trouble = machine.folder / "home" / "broken"
+    trouble.write_text("it is broken\n")
     said = machine.run("service", "install", str(machine.file), code=1).err
     assert "`systemctl --user daemon-reload` failed: it is broken" in said
     said = machine.run("service", "status", str(machine.file), code=3).out
     assert "unknown, unknown" in said.replace("\n", " ")
+    trouble.write_text("Failed to connect to bus: No medium found\n")
+    said = machine.run("service", "install", str(machine.file), code=1).err
+    assert "runs no manager of this user here" in said
 
 
 def test_without_systemctl_it_says_what_to_type(fakes: Lab) -> None:
