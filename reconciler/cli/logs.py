@@ -91,4 +91,4 @@ def _log_of(name: str, workspace: Workspace, output: Output) -> Path:
         if server.instance == meant:
             output.talk(f"{path} was deleted; this is what its server still writes to it.", YELLOW)
             return Path(f"/proc/{server.ref.pid}/fd/1")
-    raise UsageError(f"{name} has no log yet", hint="it was never started here: apply first")
+    raise UsageError(f"{name} has no log yet", hint=f"`llm-reconcile status {model}` says why")

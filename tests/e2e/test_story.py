@@ -139,6 +139,8 @@ def test_run_and_logs_deleted(fakes: Lab) -> None:
         for number in range(20)
     }
     fakes.write(models)
+    never = fakes.run("logs", "m2", code=1).err
+    assert "m2 has no log yet\n  `llm-reconcile status m2` says why" in never
     fakes.apply()
     pids, nginx = fakes.pids(), fakes.nginx()
     assert len(pids) == 20
