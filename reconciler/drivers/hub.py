@@ -89,10 +89,17 @@ class Hub:
         """
         for cache in self._caches:
             blob = repo_folder(cache, repo) / "blobs" / file.digest
-            if is_here(blob, file.size):
-                found = self.verified.hash_of(identity_of(blob))
-                if not is_other(found, file.digest):
-                    return blob
+            try:
+                found = (
+                    self.verified.hash_of(identity_of(blob)) if is_here(blob, file.size) else None
+                )
+            except OSError:
+                if cache == self._store:
+                    raise
+                # A cache of others, which we may not look into, has nothing for us.
+                continue
+            if found is not None and not is_other(found, file.digest):
+                return blob
         return None
 
     def inspect(self, model: Model, pin: Pin | None = None) -> ObservedFiles:

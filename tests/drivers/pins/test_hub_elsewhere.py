@@ -7,13 +7,14 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from hub_server import HubServer
-from pin_rig import NEVER, Q4, Q8, REPO, fetch, gets, pin_of
+from pin_rig import NEVER, Q4, Q8, QUICK, REPO, fetch, gets, pin_of
 
 from reconciler.core.desired import Model, Source
 from reconciler.core.lockfile import Pin
 from reconciler.core.observed import FileStatus
 from reconciler.core.plan import FetchFiles
 from reconciler.core.words import ModelName
+from reconciler.drivers.files import ModelFiles
 from reconciler.drivers.hub import Hub
 from reconciler.drivers.hub_cache import repo_folder
 from reconciler.errors import StepError
@@ -112,3 +113,21 @@ def test_the_header_of_what_lies_elsewhere_is_read_there(
     (elsewhere / pin.files[0].sha256).write_bytes(bytes(pin.size))
     assert client.learn(pin, NEVER).facts == facts
     assert hub.sent == pin.size
+
+
+def test_a_cache_that_cannot_be_looked_into_has_nothing(hub: HubServer, tmp_path: Path) -> None:
+    """As one of another user's; here its name is too long, which stops root, too."""
+    caches = (str(tmp_path / ("x" * 300)),)
+    client = Hub(str(tmp_path / "store"), caches, endpoint=hub.endpoint, limits=QUICK)
+    files = ModelFiles(str(tmp_path), str(tmp_path / "store"), client)
+    found = files.inspect(Q4, at_main(client, Q4), deep=True)
+    assert found.status is FileStatus.MISSING
+    fetch(client, found)
+    assert files.inspect(Q4, pin_of(found), deep=True).status is FileStatus.PRESENT
+
+
+def test_a_store_that_cannot_be_looked_into_is_an_error(hub: HubServer, tmp_path: Path) -> None:
+    store = str(tmp_path / ("x" * 300))
+    client = Hub(store, (), endpoint=hub.endpoint, limits=QUICK)
+    with pytest.raises(OSError, match="File name too long"):
+        fetch(client, client.latest(Q4, None))
