@@ -49,7 +49,7 @@ def chosen(scenario: Scenario, walk: Walk) -> tuple[list[str], list[str]]:
     """The moments of both legs that are tried."""
     learnt = walk.learn()
     if not NIGHT and not scenario.is_symmetric:
-        return around(learnt[0])[::3], around(learnt[1])[1::3]
+        return around(learnt[0])[::2], around(learnt[1])[1::2]
     there, back = (around(moments) + within(moments) for moments in learnt)
     return (there, back) if NIGHT else shared(scenario, there, back)
 
@@ -147,7 +147,7 @@ def test_killed_with_real_servers(short_folder: Path, tiny_model: Path, commands
     with machine.Twins(lab.root, EDIT.most):
         walk = Walk(EDIT, lab, commands)
         there, back = (
-            [Fault(one) for one in around(moments)[5 :: 3 if NIGHT else 16]]
+            [Fault(one) for one in around(moments)[5 :: 3 if NIGHT else 10]]
             for moments in walk.learn()
         )
         walk.go(there, back, killed)
