@@ -32,7 +32,7 @@ def doctor(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="A desired file: also say what it needs. Default: the one of the root here.",
             show_default=False,
         ),

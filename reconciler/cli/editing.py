@@ -113,7 +113,9 @@ def set_values(
     source = _source_of(parsed, model)
     path = workspace.root / source.name
     if (commits or pushes) and not is_in_work_tree(path):
-        raise UsageError(f"{source.name} lies in no git repository", hint="leave --commit out")
+        raise UsageError(
+            f"{source.name} lies in no git repository", hint="leave --commit and --push out"
+        )
     made = replace(source, content=edited(source, model, changes))
     if made.content == source.content:
         output.prose(f"No changes: {source.name} says so already.")

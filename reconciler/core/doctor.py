@@ -92,8 +92,10 @@ def doctor_text(checks: Sequence[Check]) -> str:
 def _lines(check: Check) -> list[str]:
     head = f"{check.status:<{_MARK_WIDTH}}{check.name:<{_NAME_WIDTH}} "
     first = _wrap(check.summary, head, " " * len(head))
-    indent = " " * (_MARK_WIDTH + 2)
-    rest = [_wrap(hint, f"{indent}- ", f"{indent}  ") for hint in check.hint.splitlines()]
+    indent, hints = " " * (_MARK_WIDTH + 2), check.hint.splitlines()
+    # What belongs to the line above it is no point of its own.
+    starts = ((hint.strip(), " " if hint.startswith(" ") else "-") for hint in hints)
+    rest = [_wrap(hint, f"{indent}{sign} ", f"{indent}  ") for hint, sign in starts]
     return [line for part in (first, *rest) for line in part]
 
 
