@@ -64,6 +64,12 @@ class Diagnostic:
         hint = f"\n  {self.hint}" if self.hint else ""
         return f"{where}{self.summary}{hint}"
 
+    @property
+    def line(self) -> str:
+        """All of it where there is one line for it: in events, logs and notices."""
+        head, *hint = str(self).split("\n  ", 1)
+        return "; ".join((head, *hint))
+
 
 class ReconcileError(Exception):
     """The root of all errors that a user may see.

@@ -249,7 +249,7 @@ def observe_store(desired: DesiredState, drivers: Drivers, lock: Lock) -> Observ
     try:
         elsewhere, doubt = drivers.store.elsewhere(), ""
     except InvalidDesiredError as error:
-        elsewhere, doubt = {}, str(error.diagnostics[0])
+        elsewhere, doubt = {}, error.diagnostics[0].line
     except UsageError as error:
         elsewhere, doubt = {}, error.message
     return ObservedStore(found, elsewhere, drivers.store.open_files(), doubt)

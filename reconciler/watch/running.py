@@ -238,7 +238,7 @@ class Running:
     def _trouble(self) -> str:
         found = self._following.trouble
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return f"{found[0]}{more}" if found else ""
+        return f"{found[0].line}{more}" if found else ""
 
     def _summary(self) -> str:
         observed, held = self._watch.observed, self._watch.force.held

@@ -140,7 +140,7 @@ class Watch:
             seen = self.force.offer(candidate, journal, look_at)
         except InvalidDesiredError as error:
             # What is new waits until its lock file can be read.
-            self._voice.trouble("lock", str(error.diagnostics[0]), "")
+            self._voice.trouble("lock", error.diagnostics[0].line, "")
             seen = self.force.offer(None, journal, look_at)
         self._tell_held(seen)
         if seen is None or self.force.current is None:
@@ -205,7 +205,7 @@ class Watch:
             # What is kept needs no lock file; what is new waits until it can be read.
             if self._pins is None or one is not self.force.current:
                 raise
-            trouble = str(error.diagnostics[0])
+            trouble = error.diagnostics[0].line
         self._voice.trouble("lock", trouble, "the lock file can be read again")
         keeping = replace(keeping, pins=self._pins)
         return look(one.wanted, self._site, drivers, Allowed(), keeping=keeping)

@@ -2,6 +2,7 @@
 
 from reconciler.core.observed import PortHolder
 from reconciler.core.text import printable
+from reconciler.errors import Diagnostic, Position, Severity
 
 
 def test_nothing_that_a_terminal_obeys_gets_through() -> None:
@@ -11,3 +12,9 @@ def test_nothing_that_a_terminal_obeys_gets_through() -> None:
     assert "\\x1b[2J" in said
     assert "\\n" in said
     assert printable("plain ü") == "plain ü"
+
+
+def test_a_diagnostic_has_one_line_for_where_there_is_only_one() -> None:
+    place = Position("x.yaml", 2, 3)
+    assert Diagnostic(Severity.ERROR, "odd", place, "do this").line == "x.yaml:2:3: odd; do this"
+    assert Diagnostic(Severity.ERROR, "odd").line == "odd"

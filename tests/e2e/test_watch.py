@@ -128,7 +128,7 @@ def test_a_broken_or_deleted_file_stops_nothing_and_is_followed_again(two: Watch
     two.lab.file.write_text("models: {")
     two.until("trouble", "YAML syntax")
     two.lab.file.unlink()
-    two.until("trouble", "no such file")
+    two.until("trouble", "there is no such file; name a desired file (*.yaml)")
     machine.kill([before["a"]])
     all_ready(two, "a", "b")
     two.lab.file.write_text(text)
