@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.backoff import after_end
 from reconciler.core.cases import make_cases
+from reconciler.core.decide import Decision
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import Crashes, Journal, LastExit, ObservedState
 from reconciler.core.obstacles import launch_id
@@ -29,14 +30,19 @@ class Ended:
 def newly_ended(
     desired: DesiredState, observed: ObservedState, in_hand: Collection[ModelName]
 ) -> tuple[Ended, ...]:
-    """Those that have no live copy, though one is wanted, and whose end was not counted yet."""
-    found = []
-    for case in make_cases(desired, observed):
+    """Those that have no live copy, though one is wanted, and whose end was not counted yet.
+
+    While another server is on its way out, no cause is final: the memory that one lacks may be
+    what the other still has, and nobody would start it again once that has gone.
+    """
+    found, cases = [], make_cases(desired, observed)
+    makes_room = any(case.decision is Decision.STOP for case in cases)
+    for case in cases:
         if case.wanted is None or case.keep is not None or case.model_name in in_hand:
             continue
         end, known = observed.last_exit(case.name), observed.journal.crashes.get(case.name)
         if end and (known is None or _is_later(end, known, observed.now or 0.0)):
-            found.append(Ended(case.wanted, end))
+            found.append(Ended(case.wanted, replace(end, final=end.final and not makes_room)))
     return tuple(found)
 
 

@@ -41,6 +41,18 @@ def test_an_end_after_the_clock_was_set_back_counts_once() -> None:
     assert newly_ended(STATE, replace(back, journal=journal), ()) == ()
 
 
+def test_no_cause_is_final_while_another_server_makes_room() -> None:
+    """One model follows another on a card that holds one of them, and the other one drains."""
+    lacking = replace(END, reason="not enough memory on the graphics card", final=True)
+    before, after = desired({"b": {}}), desired({"a": {}})
+    seen = observed(after, server(before, "b"), deaths={A: lacking}, now=NOW)
+    [found] = newly_ended(after, seen, ())
+    assert found.end == replace(lacking, final=False)
+    assert counted(seen.journal, seen, [found], NOW).crashes[A].fatal == 0
+    alone = replace(seen, servers=())
+    assert [one.end for one in newly_ended(after, alone, ())] == [lacking]
+
+
 def test_what_lives_or_is_in_hand_or_never_ended_does_not_count() -> None:
     live = observed(STATE, server(STATE, "a"), deaths={A: END})
     assert newly_ended(STATE, live, ()) == ()
