@@ -109,12 +109,15 @@ def test_git_commits_that_file_alone(root: Root) -> None:
     assert root.git("status", "--short") == "A  other"
     # There is nowhere to push to yet: the commit stays.
     code, _, talk = root.set("a", "port=8003", "--push")
-    assert (code, "warning: git pushed nothing: " in talk) == (3, True)
+    assert (code, "git pushed nothing: fatal: No configured push destination." in talk) == (3, True)
     root.git("remote", "add", "origin", far)
     root.git("push", "-qu", "origin", "HEAD")
     code, _, talk = root.set("a", "port=8004", "--push")
     assert (code, talk.endswith("Committed: Set a port=8004\nPushed.\n")) == (0, True)
     assert root.git("rev-parse", "@{u}") == root.git("rev-parse", "HEAD")
+    root.git("commit", "-qm", "another", "--allow-empty", "--amend")
+    code, _, talk = root.set("a", "port=8004", "params.temp=1", "--push")
+    assert (code, "git pushed nothing: ! [rejected]" in talk) == (3, True)
     hook = root.folder / ".git" / "hooks" / "pre-commit"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho not today >&2\nexit 1\n", encoding="utf-8")

@@ -15,6 +15,8 @@ from reconciler.drivers import effects, programs
 
 TIMEOUT_S = 60.0
 """Hooks may run for a while."""
+_WHY = ("fatal: ", "! [", "error: ")
+"""How git's own reason begins."""
 
 
 def is_in_work_tree(path: Path) -> bool:
@@ -65,5 +67,7 @@ def _git(folder: str, *words: str) -> str:
     answer = programs.ask(("git", "-C", folder, *words), timeout=TIMEOUT_S, environment=environment)
     if answer.code == 0:
         return ""
-    said = (answer.talk or answer.out).strip().splitlines()
-    return said[-1] if said else f"git {words[0]} ended with {answer.code}"
+    said = [line.strip() for line in (answer.talk or answer.out).strip().splitlines()]
+    # Advice may follow for many lines.
+    why = [line for line in said if line.startswith(_WHY)] or said[-1:]
+    return why[0] if why else f"git {words[0]} ended with {answer.code}"
