@@ -24,8 +24,11 @@ def last_good(case: Case, launch: Launch, observed: ObservedState) -> Launch | N
     keep = case.keep
     if case.surges:
         return None
-    if keep is None or keep.phase is not Phase.READY or keep.spec == launch.spec_hash:
-        known = noted(case.name, launch.spec_hash, launch.address, observed)
+    known = noted(case.name, launch.spec_hash, launch.address, observed)
+    # One that gives no answer may have its hands full; it is what serves, unless that was noted.
+    silent = keep is not None and keep.phase is Phase.UNHEALTHY and not known
+    serves = keep is not None and keep.phase is Phase.READY
+    if keep is None or not (serves or silent) or keep.spec == launch.spec_hash:
         return replace(known.launch, public_port=launch.public_port) if known else None
     if tcp_port(keep.address) != tcp_port(launch.address):
         return None

@@ -56,6 +56,18 @@ def test_it_is_what_served() -> None:
     assert stop.last_good == LastGood(start.fallback, start.launch.spec_hash)
 
 
+def test_it_is_what_gives_no_answer_unless_something_else_served_before() -> None:
+    """A server with more requests than threads answers nobody, /health neither."""
+    silent = stray("a", phase=Phase.UNHEALTHY)
+    start = start_in(plan(ONE, observed(ONE, silent)))
+    assert start.fallback
+    assert start.fallback.spec_hash == silent.spec
+    before = replace(start.fallback, spec_hash=SpecHash("before"))
+    journal = Journal(last_good={InstanceName("a"): LastGood(before, silent.spec)})
+    seen = observed(ONE, silent, journal=journal)
+    assert start_in(plan(ONE, seen)).fallback == before
+
+
 @pytest.mark.parametrize(
     ("state", "live", "again"),
     [
