@@ -22,6 +22,11 @@ def test_what_fits_is_only_aligned() -> None:
     ]
 
 
+def test_where_a_column_begins() -> None:
+    fitted = grid([("NAME", "PHASE", "PID"), ("tiny", "ready", "1")], 80)
+    assert [fitted.start(column) for column in range(3)] == [0, 6, 13]
+
+
 def test_a_long_name_gives_way_to_what_is_said_of_it() -> None:
     rows = [("NAME", "PHASE", "PID"), (LONG, "blocked", "-"), ("tiny", "ready", "12345")]
     assert shown(rows, 50) == [
