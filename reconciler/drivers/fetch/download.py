@@ -7,19 +7,31 @@ the start: which of them are wrong nobody knows.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from pathlib import Path
 
 from reconciler.core.ranges import Layout
 from reconciler.drivers import effects
 from reconciler.drivers.base import Cancel
 from reconciler.drivers.fetch.attempt import Attempt, Means
 from reconciler.drivers.fetch.order import Changed, Order, Remote
-from reconciler.drivers.fetch.partial import Partial, held, is_here, journal_of, partial_of
+from reconciler.drivers.fetch.partial import (
+    Partial,
+    came,
+    held,
+    is_here,
+    journal_of,
+    partial_of,
+)
 from reconciler.drivers.fetch.retries import Retries
 from reconciler.errors import HubError, InterruptedRunError
 
 STARTS = 5
 """How often a file that changes on its way is begun, until that is an error."""
+SELDOM_S = 1.0
+"""How seldom another's journal is read, which has a line for each MiB."""
 
 
 class Download:
@@ -30,6 +42,8 @@ class Download:
         self._means = means
         self._stop = stop
         self._partial: Partial | None = None
+        self._target: Path | None = None
+        self._seen, self._seen_at = 0, -SELDOM_S
         self._is_here = False
 
     @property
@@ -37,7 +51,15 @@ class Download:
         """Bytes that are here."""
         if self._is_here:
             return self._order.size
-        return self._partial.done if self._partial else 0
+        return self._partial.done if self._partial else self._came()
+
+    def _came(self) -> int:
+        """Bytes that another process has, while it holds the file and we wait for it."""
+        now = time.monotonic()
+        if self._target and now - self._seen_at >= SELDOM_S:
+            with contextlib.suppress(OSError):
+                self._seen, self._seen_at = came(self._target, self._order.size)[0], now
+        return self._seen
 
     @property
     def came(self) -> int:
@@ -56,6 +78,7 @@ class Download:
         remote = self._located(location)
         target = self._order.folder / remote.digest
         effects.make_folder(target.parent, mode=0o755)
+        self._target = target
         with held(target, remote.size, self._stop) as descriptor:
             is_ours = descriptor is not None
             if descriptor is not None:
