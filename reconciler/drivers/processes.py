@@ -303,8 +303,11 @@ class ServerProcesses:
         return server_logs.tail(Path(self._site.log_file(instance)), lines, start)
 
     def cpu_seconds(self, server: ProcessRef) -> float:
-        """CPU time that it has used so far."""
-        return proc.cpu_seconds(server)
+        """CPU time that all of its group has used so far: below a wrapper the engine works."""
+        if not proc.lives(server):
+            return 0.0
+        group = (proc.ref_of(pid) for pid in proc.group_of(server.pid))
+        return sum(proc.cpu_seconds(one) for one in group if one)
 
     def bytes_read(self, server: ProcessRef) -> int:
         """What all of its group has read or mapped in: below a wrapper the engine is what loads."""

@@ -83,3 +83,16 @@ def test_what_it_reads_is_seen_also_below_a_wrapper(rig: ProcessRig) -> None:
     wrapper = rig.runtime.start(replace(rig.launch(), command=wrapped))
     eventually(lambda: "up" in rig.log(), "up")
     assert rig.fresh().bytes_read(wrapper) > proc.loaded_bytes(wrapper.pid) + 2**20
+
+
+def test_what_it_works_is_seen_also_below_a_wrapper(rig: ProcessRig) -> None:
+    work = "(i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done) &"
+    wrapped = ("/bin/sh", "-c", f'{work} "$@"; :', "sh", *COMMAND)
+    wrapper = rig.runtime.start(replace(rig.launch(), command=wrapped))
+    fresh = rig.fresh()
+    eventually(
+        lambda: fresh.cpu_seconds(wrapper) > proc.cpu_seconds(wrapper) + 0.2, "it is seen to work"
+    )
+    rig.runtime.kill(wrapper)
+    assert rig.runtime.wait_gone(wrapper, PATIENCE_S, NEVER)
+    assert fresh.cpu_seconds(wrapper) == 0.0
