@@ -290,7 +290,9 @@ class Months(RuleBasedStateMachine):
             one.behaviour = Behaviour()
         if world.candidate() is None:
             world.text = models(self.gateway, a="", b="")
-        # What nobody but an operator tries again, he does; what is tried later has its time.
+        # What nobody but an operator tries again, he does, once the lanes have let go of the lock;
+        # what is tried later has its time.
+        world.go()
         names = [ModelName(one) for one in NAMES]
         world.state.update(lambda known: tried_again(resumed(known, names), names))
         world.clock.advance(LONGEST_S)
