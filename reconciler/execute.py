@@ -143,7 +143,8 @@ def execute(
         if settle and busy <= results.keys():
             settle(tuple(results.values()))
             settle = None
-        for step in [one for one in waiting.values() if _is_decided(one, results, cancel)]:
+        left = {step.number for step in plan.steps} - results.keys()
+        for step in [one for one in waiting.values() if _is_decided(one, left, cancel)]:
             del waiting[step.number]
             skipped = _skipped(step, results, cancel)
             if skipped:
@@ -172,8 +173,8 @@ def execute(
     return tuple(results[step.number] for step in plan.steps)
 
 
-def _is_decided(step: Step, results: dict[int, StepResult], cancel: Cancel) -> bool:
-    return cancel.is_set() or all(need in results for need in step.needs)
+def _is_decided(step: Step, left: set[int], cancel: Cancel) -> bool:
+    return cancel.is_set() or left.isdisjoint((*step.needs, *step.after))
 
 
 def _skipped(step: Step, results: dict[int, StepResult], cancel: Cancel) -> StepResult | None:

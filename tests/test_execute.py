@@ -60,6 +60,17 @@ def test_a_step_begins_after_all_it_needs(run: Run) -> None:
     assert run.did() == ["start c", "route c", "start b", "route b", "start a", "route a"]
 
 
+def test_a_step_waits_for_the_end_of_others_and_not_for_their_success(run: Run) -> None:
+    run.world.runtime.behaviours["a"] = Behaviour(loads_s=3, dies_after_s=2)
+    first, second = (
+        replace(start_step(2, make_launch("b")), after=(1, 7)),
+        start_step(1, make_launch("a")),
+    )
+    outcomes = [one.outcome for one in run.execute(first, second)]
+    assert outcomes == [Outcome.DONE, Outcome.FAILED]
+    assert [one for one in run.did() if "start" in one] == ["start a", "start b"]
+
+
 def test_steps_that_need_nothing_run_at_once(run: Run) -> None:
     # Both downloads wait for each other: one after the other they would never end.
     meeting = threading.Barrier(2, timeout=20)

@@ -81,6 +81,16 @@ def test_what_is_wanted_comes_to_run_and_stays(world: Machine) -> None:
     assert world.runtime.calls == ["list", "tidy"]
 
 
+def test_a_model_that_is_exchanged_has_gone_before_the_new_one_starts(world: Machine) -> None:
+    world.runtime.behaviours["a"] = Behaviour(ends_s=4)
+    world.apply(wanted("  a: {source: {path: a.gguf}, port: 8001}"))
+    world.runtime.calls.clear()
+    [a] = world.runtime.servers
+    assert world.apply(wanted("  b: {source: {path: b.gguf}, port: 8002}")).converged
+    [_, b] = world.runtime.servers
+    assert a.code(b.began) is not None
+
+
 def test_a_plan_without_steps_touches_nothing(world: Machine) -> None:
     world.apply(wanted())
     seen = world.look(wanted())

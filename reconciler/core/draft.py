@@ -6,6 +6,7 @@ The only mutable thing in the core; it lives for one call of `make_plan` and dec
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -30,13 +31,23 @@ class Draft:
     verifications: dict[str, int] = field(default_factory=dict)
     """Identity of a file -> the step that verifies it."""
     stops: dict[ProcessRef, int] = field(default_factory=dict)
+    leaving: set[int] = field(default_factory=set)
+    """The stops of servers in whose place there will be none."""
     port_stops: dict[int, set[int]] = field(default_factory=dict)
     """TCP port of ours -> the steps after which nobody of us holds it any more."""
 
-    def step(self, address: str, effect: StepEffect, reason: str, needs: set[int]) -> int:
+    def step(
+        self,
+        address: str,
+        effect: StepEffect,
+        reason: str,
+        needs: set[int],
+        after: Iterable[int] = (),
+    ) -> int:
         """Append a step and return its number."""
         number = len(self.steps) + 1
-        self.steps.append(Step(number, address, effect, reason, tuple(sorted(needs))))
+        ordered = tuple(sorted(needs)), tuple(sorted(after))
+        self.steps.append(Step(number, address, effect, reason, *ordered))
         return number
 
     def also_needs(self, number: int, needs: set[int]) -> None:

@@ -277,6 +277,8 @@ class Step:
     effect: StepEffect
     reason: str
     needs: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    """It also waits for these to end, but however they do, and where the plan has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,8 @@ def parts_of(plan: Plan) -> tuple[Part, ...]:
             # Whoever has pins writes them: the lock file ties nobody together.
             groups += [{owner} for owner in owners[step.number]]
             continue
-        needs = (owners[need] for need in step.needs if len(owners[need]) == 1)
+        before = (*step.needs, *(one for one in step.after if one in owners))
+        needs = (owners[need] for need in before if len(owners[need]) == 1)
         groups.append(owners[step.number].union(*needs))
     merged = _merged(groups)
     every = {ModelName(name) for group in merged for name in group if name != GATEWAY_ADDRESS}

@@ -3,8 +3,9 @@
 In: `DesiredState`, its marks, `Site`, `ObservedState`. Out: a `Plan`: changes and ordered steps.
 It takes no callable and no clock, and never mutates its input; what it may not know it must not
 need. The decision itself is `core.decide`; the order of steps is made here:
-a start needs its files, its own stop and the stop of whoever holds its address; a stop for a
-replacement needs the new files first; a surge stops the old copy after the new one is ready.
+a start needs its files, its own stop and the stop of whoever holds its address; a new server
+starts after those that leave; a stop for a replacement needs the new files first; a surge stops the
+old copy after the new one is ready.
 """
 
 from __future__ import annotations
@@ -175,6 +176,8 @@ def _plan_stops(draft: Draft, case: Case, desired: DesiredState, blocked: Obstac
         )
         number = draft.step(f"instance.{case.name}", effect, reason, needs)
         draft.stops[server.ref] = number
+        if case.wanted is None:
+            draft.leaving.add(number)
         if port is not None:
             draft.port_stops.setdefault(port, set()).add(number)
 
@@ -278,7 +281,10 @@ def _plan_start(
     fallback = last_good(case, launch, observed)
     late = case.surges or fallback is not None
     effect = StartServer(launch, _startup(wanted, files), late, fallback)
-    number = draft.step(address, effect, reason, needs)
+    # What leaves may hold the memory that a new server needs. One that has ended by itself is
+    # started again at once: it had its memory before.
+    is_new = action in {Action.CREATE, Action.SURGE} and not last_exit
+    number = draft.step(address, effect, reason, needs, draft.leaving if is_new else ())
     if case.surges and keep:
         draft.also_needs(draft.stops[keep.ref], {number})
     elif keep and fallback:

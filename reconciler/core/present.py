@@ -281,7 +281,8 @@ def plan_values(plan: Plan, guards: Sequence[Guard] = ()) -> dict[str, object]:
 def _change_values(change: Change, steps: Sequence[Step]) -> dict[str, object]:
     numbers = {step.number: step.address for step in steps}
     own = [step for step in steps if step.address == change.address]
-    needs = {numbers[need] for step in own for need in step.needs} - {change.address}
+    first = {need for step in own for need in (*step.needs, *step.after)}
+    needs = {numbers[need] for need in first & numbers.keys()} - {change.address}
     before = {detail.path: detail.before for detail in change.details if detail.before is not None}
     after = {detail.path: detail.after for detail in change.details if detail.after is not None}
     return {

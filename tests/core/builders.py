@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from reconciler.core.observed import (
     ProcessRef,
 )
 from reconciler.core.observed_engine import ObservedEngine
-from reconciler.core.plan import Plan, RenderedGateway
+from reconciler.core.plan import Plan, RenderedGateway, Step
 from reconciler.core.plan_gateway import wanted_gateway
 from reconciler.core.planner import make_plan
 from reconciler.core.resolve import Instance, model_of, resolve, tcp_port
@@ -226,10 +226,11 @@ def ports_in(config: RenderedGateway) -> set[int]:
 
 
 def steps_of(made: Plan) -> list[str]:
-    """The steps as short texts: `3 StartServer instance.a <1,2`."""
-    return [_short(step.number, step.effect, step.address, step.needs) for step in made.steps]
+    """The steps as short texts: `3 StartServer instance.a <1,2 ~4`: needs 1 and 2, after 4."""
+    return [_short(step) for step in made.steps]
 
 
-def _short(number: int, effect: object, address: str, needs: Iterable[int]) -> str:
-    after = ",".join(str(need) for need in needs)
-    return f"{number} {type(effect).__name__} {address}{f' <{after}' if after else ''}"
+def _short(step: Step) -> str:
+    before = ((" <", step.needs), (" ~", step.after))
+    order = "".join(f"{sign}{','.join(map(str, some))}" for sign, some in before if some)
+    return f"{step.number} {type(step.effect).__name__} {step.address}{order}"

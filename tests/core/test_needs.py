@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
-from builders import SITE, desired, rendered, server, steps_of, stray
+from builders import SITE, desired, observed, plan, rendered, server, steps_of, stray
 from world import Luck, World
 from world_files import ViolationError
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.observed import FileStatus, ObservedGateway, ObservedServer
+from reconciler.core.observed import FileStatus, LastExit, ObservedGateway, ObservedServer
 from reconciler.core.plan import Plan
 from reconciler.core.planner import make_plan
+from reconciler.core.present import plan_values
 from reconciler.core.resolve import tcp_port
-from reconciler.core.words import Phase
+from reconciler.core.words import InstanceName, Phase, SpecHash
 
 ORDERS = 60
 """Random orders of at most a dozen steps: enough to meet the one that does harm."""
@@ -162,3 +164,21 @@ def test_a_start_needs_the_stop_of_the_holder_of_its_address() -> None:
     # In the order of their numbers nothing would be seen.
     in_order = Luck(b"\0")
     assert scene.world().run(without(plan, 3, 2), scene.state, in_order)
+
+
+def test_what_is_new_starts_after_what_leaves() -> None:
+    state = desired({"a": {}, "b": {}, "c": {"rollout": "surge"}})
+    leaving, live = (stray("y"), stray("z")), (stray("b"), stray("c"))
+    ended = {InstanceName("a"): LastExit(90.0, "killed by SIGKILL", SpecHash("0" * 12))}
+    gateway = ObservedGateway()
+    made = plan(state, observed(state, *leaving, *live, gateway=gateway))
+    assert [one for one in steps_of(made) if "Start" in one] == [
+        "6 StartServer instance.a ~3,4",
+        "7 StartServer instance.b <1",
+        "8 StartServer instance.c ~3,4",
+    ]
+    again = plan(state, observed(state, *leaving, *live, gateway=gateway, deaths=ended))
+    assert "6 StartServer instance.a" in steps_of(again)
+    values: Any = plan_values(made)
+    [change] = [one for one in values["resource_changes"] if one["address"] == "instance.a"]
+    assert change["depends_on"] == ["instance.y", "instance.z"]

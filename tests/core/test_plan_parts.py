@@ -161,9 +161,16 @@ def test_a_plan_falls_into_parts_that_do_not_need_each_other() -> None:
 
 def test_what_needs_each_other_is_one_part() -> None:
     state = desired({"a": {"port": 8001}, "c": {"port": 8002}}, gateway=False)
-    old = stray("b", address="127.0.0.1:8001")
-    found = parts_of(plan(state, observed(state, old)))
+    old = (stray("b", address="127.0.0.1:8001"), stray("c", address="127.0.0.1:8002"))
+    found = parts_of(plan(state, observed(state, *old)))
     assert [sorted(one.models) for one in found] == [["a", "b"], ["c"]]
+
+
+def test_what_leaves_and_what_comes_is_one_part() -> None:
+    state = desired({"new": {"port": 8001}, "stays": {"port": 8002}}, gateway=False)
+    old = (stray("old", address="127.0.0.1:8003"), stray("stays", address="127.0.0.1:8002"))
+    found = parts_of(plan(state, observed(state, *old)))
+    assert [sorted(one.models) for one in found] == [["new", "old"], ["stays"]]
 
 
 def test_the_lock_file_ties_nobody_together() -> None:
