@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Collection
 
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from e2e import machine
 from e2e.lab import Lab
@@ -19,6 +19,7 @@ from reconciler.core.generations import read_generation
 from reconciler.core.lock_reader import read_lock
 from reconciler.drivers.templates import NAMES
 
+MOMENT_S = 0.5
 PID_FILE = re.compile(r"\d+\n\d*\n")
 SLOT_NOTE = re.compile(
     r"(((stopping|ended) \d+ \d+|log \d+|oom \d+ /\S+|(run|exit) \d+ \d+ \d+)\n)*"
@@ -52,7 +53,9 @@ def assert_no_file_is_torn(lab: Lab) -> None:
             assert (current / name.removesuffix(".j2")).read_text().endswith("\n")
 
 
-def assert_at_rest(lab: Lab, wanted: Collection[str], *, gateway: bool = True) -> None:
+def assert_at_rest(
+    lab: Lab, wanted: Collection[str], *, gateway: bool = True, patience_s: float = PATIENCE_S
+) -> None:
     """One server for each instance and one nginx, all of them answer, and nothing else is left."""
     assert_no_file_is_torn(lab)
     servers, nginx = lab.pids(), lab.nginx()
@@ -66,16 +69,27 @@ def assert_at_rest(lab: Lab, wanted: Collection[str], *, gateway: bool = True) -
     eventually(
         lambda: set(machine.mentioning(f"{lab.folder}/")) - shells == {*servers.values(), *masters},
         "no process is left over",
+        patience_s,
     )
     eventually(
         lambda: (
             set(machine.holders(lab.state / "gateway.lock")) == {*masters, *lab.nginx().workers}
         ),
         "nobody else holds the gateway's lock",
+        patience_s,
     )
     _assert_nothing_left(lab, servers, gateway=gateway)
     for name in wanted if gateway else ():
         assert lab.complete(name, 1).status == 200, name
+
+
+def is_at_rest(lab: Lab, wanted: Collection[str]) -> bool:
+    """The same, for who polls: a look that waits would wait for what has changed meanwhile."""
+    try:
+        assert_at_rest(lab, wanted, patience_s=MOMENT_S)
+    except (AssertionError, OSError):
+        return False
+    return True
 
 
 def _assert_nothing_left(lab: Lab, servers: dict[str, int], *, gateway: bool) -> None:

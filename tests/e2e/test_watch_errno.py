@@ -19,7 +19,7 @@ from e2e import machine
 from e2e.faults import DEFECTS, HINTS, NIGHT, Fault, Launcher
 from e2e.lab import Lab
 from e2e.matrix import within
-from e2e.rest import assert_at_rest
+from e2e.rest import is_at_rest
 from e2e.rounds import MOST, NAMES, WATCH, Rounds
 
 pytestmark = pytest.mark.timeout(14400 if NIGHT else 600)
@@ -76,15 +76,8 @@ class Told(Rounds):
 
     def assert_healed(self) -> None:
         eventually(self.is_done, f"it heals by itself:\n{self.commands.said}")
-        eventually(self.is_at_rest, f"it comes to rest:\n{self.commands.said}")
+        eventually(lambda: is_at_rest(self.lab, NAMES), f"it comes to rest:\n{self.commands.said}")
         assert machine.lives(self.pid)
-
-    def is_at_rest(self) -> bool:
-        try:
-            assert_at_rest(self.lab, NAMES)
-        except (AssertionError, OSError):
-            return False
-        return True
 
     def refused(self) -> list[dict[str, Any]]:
         """What it has said to have been refused in this round."""
