@@ -8,10 +8,14 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from hub_server import TOKEN, HubServer, hub_server
+from typer.testing import CliRunner
 
 from reconciler.app import cache_folder, hub_caches, hub_token_file, open_file, open_root
+from reconciler.cli.apply import BESIDE_WATCH_S, waits_s
+from reconciler.cli.main import command_line
 from reconciler.core.observed import FileStatus, Journal
 from reconciler.drivers.state import StateFolder
+from reconciler.drivers.watch_socket import WatchSocket
 from reconciler.errors import StateFolderError, UsageError
 
 FILES = {"model-Q4_K_M.gguf": b"GGUF weights"}
@@ -127,3 +131,21 @@ def test_endpoint_token_and_caches_come_from_the_environment(hub: HubServer, roo
         token=TOKEN,
     )
     assert files.inspect(desired.models["m"], deep=False).status is FileStatus.PRESENT
+
+
+def test_a_watch_is_waited_for_and_another_run_is_not(root: Path) -> None:
+    workspace = open_file(root / "desired" / "x.yaml", None, environment(root))
+    assert waits_s(workspace, None) == 0.0
+    Path(workspace.site.state).mkdir(parents=True)
+    watch = WatchSocket(workspace.site.watch_socket, lambda: {"pid": 1})
+    watch.open()
+    try:
+        assert (waits_s(workspace, None), waits_s(workspace, 3.0)) == (BESIDE_WATCH_S, 3.0)
+    finally:
+        watch.close()
+
+
+@pytest.mark.parametrize("verb", ["apply", "update"])
+def test_these_verbs_do_so(verb: str) -> None:
+    said = CliRunner().invoke(command_line(verb), [verb, "--help"], env={"COLUMNS": "200"}).output
+    assert "(default: 0s, beside a watch 10s)" in " ".join(said.split())

@@ -78,6 +78,16 @@ ApplyLockTimeoutOption = Annotated[
 BESIDE_WATCH_S = 10.0
 
 
+def waits_s(workspace: Workspace, asked: float | None) -> float:
+    """How long another run is waited for, if nobody has said.
+
+    Another apply is somebody else's work; a watch only looks, or comes to an end soon.
+    """
+    if asked is not None:
+        return asked
+    return BESIDE_WATCH_S if workspace.watch() else 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Work):
     """What one apply, update or down works with."""
@@ -146,10 +156,8 @@ def apply(
         target, exclude, replaced, wanted.desired, there_by(drivers, wanted.desired)
     )
     wanted = meant(saved.options, wanted) if saved else replace(wanted, selection=chosen)
-    if lock_timeout is None:
-        # Another apply is somebody else's work; a watch only looks, or comes to an end soon.
-        lock_timeout = BESIDE_WATCH_S if workspace.watch() else 0.0
-    run = Run(workspace, wanted, drivers, allowed=allowed, yes=yes, lock_timeout=lock_timeout)
+    waits = waits_s(workspace, lock_timeout)
+    run = Run(workspace, wanted, drivers, allowed=allowed, yes=yes, lock_timeout=waits)
     return perform(_of_saved(run, saved) if saved else run, output)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import typer
 
 from reconciler.app import open_root
-from reconciler.cli.apply import Run, perform
+from reconciler.cli.apply import ApplyLockTimeoutOption, Run, perform, waits_s
 from reconciler.cli.names import NamesArgument, known_model
 from reconciler.cli.reading import read
 from reconciler.cli.verbs import (
@@ -21,7 +21,6 @@ from reconciler.cli.verbs import (
     AllowProtectedOption,
     JsonOption,
     LimitRateOption,
-    LockTimeoutOption,
     NoColorOption,
     ParallelismOption,
     QuietOption,
@@ -55,7 +54,7 @@ def update(
     verbose: VerboseOption = False,
     allow_destroy: AllowDestroyOption = 0,
     allow_protected: AllowProtectedOption = None,
-    lock_timeout: LockTimeoutOption = 0.0,
+    lock_timeout: ApplyLockTimeoutOption = None,
     parallelism: ParallelismOption = None,
     limit_rate: LimitRateOption = None,
 ) -> ExitCode:
@@ -78,7 +77,7 @@ def update(
         "update",
         allowed=allowed,
         yes=yes,
-        lock_timeout=lock_timeout,
+        lock_timeout=waits_s(workspace, lock_timeout),
         nothing="All files are those that are pinned.",
     )
     return perform(run, output)
