@@ -387,7 +387,7 @@ class _Worker:
         while self._elapsed() - began < effect.drain_s:
             count = prober.in_flight(effect.address)
             idle = idle + 1 if count == 0 else 0
-            works = effort.goes_on(self._elapsed()) and count is None
+            works = count is None and effort.goes_on(self._elapsed())
             is_full = works and prober.health(effect.address) is Health.SILENT
             unknown = unknown + 1 if count is None and not is_full else 0
             if idle >= IDLE_LOOKS or unknown >= UNKNOWN_LOOKS:
