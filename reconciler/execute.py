@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from reconciler.core.causes import explain
 from reconciler.core.launch import LastGood, Launch
 from reconciler.core.observed import ProcessRef
 from reconciler.core.os_errors import explain_os
@@ -41,7 +40,7 @@ from reconciler.core.transfers import FileProgress, total_of
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import Cancel, Drivers, Health
 from reconciler.errors import InterruptedRunError, ReconcileError, StepError
-from reconciler.going_back import StartFailedError, attempt, keep, note
+from reconciler.going_back import StartFailedError, attempt, death, keep, note
 from reconciler.patience import Effort, Pace, Reading
 
 DRAIN_POLL_FIRST_S, DRAIN_POLL_LONGEST_S = 0.03, 1.2
@@ -272,14 +271,18 @@ class _Worker:
         last_good = LastGood(effect.fallback, tried.spec_hash) if effect.fallback else None
         back = partial(self._go_back, effect.startup_s)
         attempt(state, last_good, lambda: self._launch(tried, effect), back)
+        # Only now, when it is noted that it works, may anybody meet it.
+        self._drivers.runtime.route(tried.instance, tried.address)
 
     def _await(self, effect: AwaitReady) -> None:
         back = partial(self._go_back, effect.startup_s)
         bring_up = partial(self._bring_up, effect.server, effect.instance, effect.address, effect)
         attempt(self._drivers.state, effect.fallback, bring_up, back)
+        self._drivers.runtime.route(effect.instance, effect.address)
 
     def _go_back(self, budget_s: float, launch: Launch) -> None:
         self._launch(launch, StartServer(launch, budget_s))
+        self._drivers.runtime.route(launch.instance, launch.address)
 
     def _launch(self, launch: Launch, effect: StartServer) -> None:
         self._tell("starting")
@@ -295,7 +298,7 @@ class _Worker:
         address: str,
         effect: StartServer | AwaitReady,
     ) -> None:
-        """Wait until it is ready, then route to it; or end it, where another copy serves."""
+        """Wait until it is ready; or end it, where another copy serves."""
         runtime = self._drivers.runtime
         try:
             with self._turns.away(instance, server, address), self._turns.pace.loading():
@@ -312,7 +315,6 @@ class _Worker:
             if effect.end_if_late and not effect.fallback:
                 error.message += "; the old one stays"
             raise
-        runtime.route(instance, address)
 
     def _fetched(self, files: tuple[FileProgress, ...]) -> None:
         self._advanced("downloaded", files)
@@ -335,9 +337,7 @@ class _Worker:
             health = self._drivers.prober.health(address)
             ended = runtime.exited(server, instance)
             if ended:
-                cause = explain(ended.code, ended.log_tail, out_of_memory=ended.out_of_memory)
-                message, retryable = f"it died while loading: {cause.reason}", not cause.final
-                raise StartFailedError(message, ended.log_tail, cause.hint, retryable=retryable)
+                raise death(ended)
             # Only now: where it could not listen, somebody else may have answered.
             if health is Health.READY:
                 return

@@ -10,9 +10,11 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from reconciler.core.causes import explain
 from reconciler.core.launch import LastGood, Launch
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import State
+from reconciler.drivers.base_runtime import Exit
 from reconciler.errors import EngineError, InterruptedRunError, StateFolderError
 
 
@@ -22,6 +24,13 @@ class StartFailedError(EngineError):
     def __init__(self, message: str, log_tail: str, hint: str = "", *, retryable: bool) -> None:
         super().__init__(message, hint=hint, retryable=retryable)
         self.log_tail = log_tail
+
+
+def death(ended: Exit) -> StartFailedError:
+    """What is said of a server that ended while it was loading."""
+    cause = explain(ended.code, ended.log_tail, out_of_memory=ended.out_of_memory)
+    message, retryable = f"it died while loading: {cause.reason}", not cause.final
+    return StartFailedError(message, ended.log_tail, cause.hint, retryable=retryable)
 
 
 def attempt(

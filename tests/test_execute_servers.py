@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 
 import pytest
 from fake_runtime import Behaviour
 from launches import make_launch, start_step, step, stop_step
 from plan_run import Run
 
-from reconciler.core.launch import LastGood, Launch
-from reconciler.core.plan import AwaitReady, StartServer, Step, StopServer
-from reconciler.core.words import Phase
-from reconciler.errors import EngineError, StateFolderError
+from reconciler.core.launch import Launch
+from reconciler.core.plan import AwaitReady, Step
 from reconciler.execute import Outcome
 
 
@@ -86,118 +83,6 @@ def test_a_surges_copy_that_dies_leaves_nothing(run: Run) -> None:
     result = run.only(start_step(1, make_launch("m", "b"), end_if_late=True))
     assert result.reason == "it died while loading: exit code 3; the old one stays"
     assert [one.slot for one in run.world.runtime.list()] == ["a"]
-
-
-OLD, NEW = make_launch("m"), make_launch("m", env=(("NEW", "1"),))
-
-
-def replacing(run: Run, new: Behaviour, old: Behaviour | None = None) -> Step:
-    """The start of a version that behaves so, after which the old one would."""
-    run.world.runtime.behaviours = {NEW.spec_hash: new, OLD.spec_hash: old or Behaviour()}
-    return start_step(1, NEW, startup_s=20, end_if_late=True, fallback=OLD)
-
-
-@pytest.mark.parametrize(
-    ("new", "reason"),
-    [
-        (Behaviour(dies_after_s=0, code=3), "it died while loading: exit code 3"),
-        (Behaviour(loads_s=100), "not ready after 20 s (probe.startup)"),
-    ],
-)
-def test_the_old_one_serves_again(run: Run, new: Behaviour, reason: str) -> None:
-    result = run.only(replacing(run, new, Behaviour(loads_s=15)))
-    assert (result.outcome, result.reason) == (
-        Outcome.FAILED,
-        f"{reason}; the old one serves again",
-    )
-    [server] = run.world.runtime.list()
-    assert (server.spec, server.env, server.routed) == (OLD.spec_hash, (), True)
-    assert run.world.runtime.routes == {"m": OLD.address}
-    assert run.world.state.read().last_good == {"m": LastGood(OLD, NEW.spec_hash, reason)}
-
-
-def test_what_can_be_gone_back_to_is_noted_until_the_new_one_is_ready(run: Run) -> None:
-    run.begin()
-    noted = LastGood(OLD, NEW.spec_hash)
-    stop = stop_step(1, run.world.runtime, "m")
-    assert isinstance(stop.effect, StopServer)
-    run.only(replace(stop, effect=replace(stop.effect, last_good=noted)))
-    assert run.world.state.read().last_good == {"m": noted}
-    run.only(replacing(run, Behaviour()))
-    assert run.world.state.read().last_good == {}
-
-
-def test_what_is_given_up_is_noted_before_the_old_one_starts(run: Run) -> None:
-    noted = LastGood(OLD, NEW.spec_hash, "no memory")
-    back = start_step(1, OLD)
-    assert isinstance(back.effect, StartServer)
-    run.behave(Behaviour(dies_after_s=0, code=3))
-    run.only(replace(back, effect=replace(back.effect, given_up=noted)))
-    assert run.world.state.read().last_good == {"m": noted}
-
-
-def test_what_cannot_be_noted_is_not_stopped(run: Run) -> None:
-    run.begin()
-    stop = stop_step(1, run.world.runtime, "m")
-    assert isinstance(stop.effect, StopServer)
-    run.world.state.fault = StateFolderError("no space left")
-    noted = LastGood(OLD, NEW.spec_hash)
-    result = run.only(replace(stop, effect=replace(stop.effect, last_good=noted)))
-    assert (result.outcome, result.reason) == (Outcome.FAILED, "no space left")
-    [server] = run.world.runtime.list()
-    assert (server.phase, server.routed) == (Phase.STARTING, True)
-
-
-def test_a_full_disk_keeps_nobody_from_going_back(run: Run) -> None:
-    run.world.state.fault = StateFolderError("no space left")
-    result = run.only(replacing(run, Behaviour(dies_after_s=0, code=3)))
-    assert result.reason == "it died while loading: exit code 3; the old one serves again"
-
-
-def test_one_that_could_not_be_started_at_all_may_be_tried_again(run: Run) -> None:
-    run.world.runtime.faults["start"] = EngineError("a copy of m already runs (pid 7)")
-    result = run.only(replacing(run, Behaviour()))
-    assert "already runs (pid 7); the old one " in result.reason
-    assert run.world.state.read().last_good == {}
-
-
-def test_one_that_was_left_loading_is_gone_back_from(run: Run) -> None:
-    run.begin(Behaviour(loads_s=100))
-    [server] = run.world.runtime.list()
-    run.world.runtime.behaviours = {OLD.spec_hash: Behaviour()}
-    back = LastGood(OLD, NEW.spec_hash)
-    wait = AwaitReady(server.instance, server.ref, server.address, 20, True, back)
-    result = run.only(step(1, wait))
-    assert result.reason == "not ready after 20 s (probe.startup); the old one serves again"
-    assert server.ref not in {one.ref for one in run.world.runtime.list()}
-    noted = replace(back, failed="not ready after 20 s (probe.startup)")
-    assert run.world.state.read().last_good == {"m": noted}
-
-
-def test_the_old_one_does_not_come_up_either(run: Run) -> None:
-    result = run.only(
-        replacing(
-            run, Behaviour(dies_after_s=0, code=3), Behaviour(loads_s=9, dies_after_s=1, code=4)
-        )
-    )
-    assert result.reason == (
-        "it died while loading: exit code 3; the old one could not be started again: "
-        "it died while loading: exit code 4"
-    )
-    assert run.world.runtime.list() == ()
-
-
-def test_an_old_one_that_takes_too_long_goes_on_alone(run: Run) -> None:
-    result = run.only(replacing(run, Behaviour(dies_after_s=0, code=3), Behaviour(loads_s=90)))
-    assert result.reason.endswith("not ready after 20 s (probe.startup); it still runs")
-    assert len(run.world.runtime.list()) == 1
-
-
-def test_an_interrupted_return_of_the_old_one_says_what_failed(run: Run) -> None:
-    step = replacing(run, Behaviour(dies_after_s=0, code=3), Behaviour(loads_s=15))
-    [result] = run.execute(step, cancel=run.world.cancel(after=5))
-    assert result.outcome is Outcome.FAILED
-    assert result.reason.endswith("exit code 3; the old one was started again, and loads")
 
 
 def test_a_silent_server_is_waited_for_and_named(run: Run) -> None:

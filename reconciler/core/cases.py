@@ -47,6 +47,9 @@ class Case:
     """Why there has to be a new process, whatever its spec."""
     is_wedged: bool = False
     """It serves nobody: there is nothing to wait for, and nothing that another copy would save."""
+    is_unproven: bool = False
+    """The run that started it was killed before it noted that it got ready: whenever it ended, it
+    would pass for a version that was tried in vain."""
 
     @property
     def model_name(self) -> ModelName:
@@ -62,6 +65,8 @@ class Case:
         same = same and not self.restart
         found = decide(wish, phase, same_spec=same)
         if found is Decision.NOTHING and self.keep and not self.keep.routed:
+            return Decision.AWAIT
+        if found is Decision.NOTHING and self.is_unproven:
             return Decision.AWAIT
         return found
 
@@ -102,6 +107,7 @@ def make_cases(
             one,
             restart=_restart(one, desired, observed, restart),
             is_wedged=one.keep is not None and one.keep.ref in observed.wedged,
+            is_unproven=_is_unproven(one, observed),
         )
         for one in cases
     )
@@ -120,6 +126,13 @@ def _restart(
     if case.keep and desired.engine.on_change is OnChange.REPLACE:
         return observed.outdated.get(case.keep.ref, "")
     return ""
+
+
+def _is_unproven(case: Case, observed: ObservedState) -> bool:
+    known, keep = observed.journal.last_good.get(case.name), case.keep
+    if known is None or keep is None:
+        return False
+    return known.tried == keep.spec != known.launch.spec_hash
 
 
 def _is_spoiled(server: ObservedServer, files: ObservedFiles, hashes: Mapping[str, str]) -> bool:

@@ -228,10 +228,12 @@ def _plan_wait(
     change: Change,
 ) -> Change:
     serving = any(extra.phase is Phase.READY for extra in case.extras)
-    late, fallback = serving or back is not None, None if serving else back
+    is_ready = keep.phase is Phase.READY
+    late, fallback = serving or back is not None, back if is_ready or not serving else None
     effect = AwaitReady(case.name, keep.ref, keep.address, budget_s, late, fallback)
     reason = "still loading" if keep.phase is Phase.STARTING else "does not answer /health"
-    reason = "not routed" if keep.phase is Phase.READY else reason
+    if is_ready:
+        reason = "ready, and not noted yet" if keep.routed else "not routed"
     number = draft.step(change.address, effect, reason, set())
     if tcp_port(keep.address) is None:
         # What serves now serves on until this one does.

@@ -176,6 +176,27 @@ def test_one_that_loads_is_waited_for_and_then_gone_back_from() -> None:
     assert (step.effect.fallback, step.effect.end_if_late) == (LastGood(old_launch(), NEW), True)
 
 
+@pytest.mark.parametrize("others", [(), (stray("a"),)], ids=["alone", "beside the old one"])
+def test_one_that_got_ready_is_proven_before_anything_else(others: tuple[ObservedServer]) -> None:
+    """Else its end, months later, would pass for that of a version that was tried in vain."""
+    seen = observed(ONE, server(ONE, "a"), *others, journal=noted())
+    made = plan(ONE, seen)
+    [wait] = [one.effect for one in made.steps if isinstance(one.effect, AwaitReady)]
+    assert wait.fallback == LastGood(old_launch(), NEW)
+    change = of_instance(made)
+    assert change.action is Action.ADOPT
+    assert change.reason.startswith("ready, and not noted yet")
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [Journal(), noted(tried=SpecHash("3" * 12)), noted(spec=NEW)],
+    ids=["nothing is noted", "another one was tried", "it is gone back to"],
+)
+def test_one_that_is_proven_is_left_alone(journal: Journal) -> None:
+    assert not plan(ONE, observed(ONE, server(ONE, "a"), journal=journal)).steps
+
+
 def test_what_is_served_by_another_copy_needs_no_going_back() -> None:
     loading = server(SURGE, "a", phase=Phase.STARTING, routed=False, slot="b")
     seen = observed(SURGE, loading, stray("a"), journal=noted())

@@ -16,7 +16,7 @@ import pytest
 from waiting import PATIENCE_S, eventually
 
 from e2e import machine
-from e2e.faults import NIGHT, Launcher
+from e2e.faults import NIGHT, Ended, Fault, Launcher
 from e2e.lab import ENDLESS, Lab
 from e2e.matrix import APPLY
 from reconciler.cli.verbs import LEAVING
@@ -93,6 +93,31 @@ def test_killed_at_random_moments(fakes: Lab, commands: Launcher, seed: int) -> 
         assert commands.run(fakes, *APPLY).result.out.startswith("No changes.")
     for name in fakes.pids():
         assert fakes.complete(name).status == 200
+
+
+def test_what_was_ready_when_its_run_was_killed_is_no_failed_try(
+    fakes: Lab, commands: Launcher
+) -> None:
+    """Nobody had noted that it got ready: its end, months later, passed for a bad version's."""
+    port = machine.free_port()
+
+    def replaced(temperature: float, fault: Fault) -> Ended:
+        model = {"params": {"temp": temperature}, "port": port}
+        fakes.write({"a": model}, gateway=False)
+        return commands.run(fakes, *APPLY, fault=fault)
+
+    replaced(0.1, Fault())
+    moments = replaced(0.2, Fault()).moments
+    ready = moments.index("after write run/a.pid")
+    noted = next(one for one in moments[ready:] if one.startswith("before write state/journal"))
+    assert replaced(0.3, Fault(noted)).was_killed
+    before = fakes.pids()
+    assert "ready, and not noted yet" in fakes.apply().out
+    assert fakes.pids() == before
+    machine.end(before.values())
+    fakes.apply()
+    assert "--temp 0.3" in machine.command_line(fakes.pids()["a"])
+    assert fakes.run(*APPLY).out.startswith("No changes.")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

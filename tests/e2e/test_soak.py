@@ -10,12 +10,10 @@ from __future__ import annotations
 import http.client
 import secrets
 import time
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from engine_programs import real_engines
-from waiting import eventually
 
 from e2e import machine
 from e2e.faults import NIGHT
@@ -147,11 +145,13 @@ class Soak:
         """What leads to a reload, and disturbs nobody."""
         self._edits += 1
         name = self.dice.one_of(*self.names)
+        self.say(name)
         self.models[name]["aliases"] = [f"alias-{self._edits}"]
         self.lab.write(self.models)
 
     def replace(self) -> None:
         name = self.dice.one_of(*self.names)
+        self.say(name)
         self.disturbed.begin(name)
         params = self.models[name]["params"]
         params["temp"] = 0.1 if params["temp"] == 0.2 else 0.2
@@ -159,24 +159,39 @@ class Soak:
 
     def recover(self) -> None:
         """Wait until all is as it is written."""
-        eventually(self._is_well, f"{self.said} {self.watcher.said.read_text()}", PATIENCE_S)
+        deadline = time.monotonic() + PATIENCE_S
+        while wrong := self._what_is_wrong():
+            told = self.watcher.said.read_text()
+            assert time.monotonic() < deadline, "\n".join([wrong, *self.said, told])
+            time.sleep(0.01)
         self.disturbed.over()
         self.say("all is well")
 
-    def _is_well(self) -> bool:
-        with suppress(OSError, http.client.HTTPException, AssertionError):
-            servers = self.lab.pids()
-            if set(servers) != set(self.names) or not self.lab.nginx().master:
-                return False
-            as_written = all(
-                f"--temp {self.models[name]['params']['temp']} " in machine.command_line(pid) + " "
-                for name, pid in servers.items()
-            )
-            known = self.lab.ask("/v1/models").body.decode()
-            aliases = [alias for one in self.models.values() for alias in one.get("aliases", ())]
-            asked = (self.lab.ask(f"/api/{name}/health").status == 200 for name in self.names)
-            return as_written and all(alias in known for alias in aliases) and all(asked)
-        return False
+    def _what_is_wrong(self) -> str:
+        """The first thing that is not as it is written; empty: nothing."""
+        servers = self.lab.servers()
+        if astray := [name for name in self.names if len(servers.get(name, ())) != 1]:
+            return f"servers of {astray}: {[servers.get(name) for name in astray]}"
+        for name, pids in servers.items():
+            written, runs = self.models[name]["params"]["temp"], machine.command_line(pids[0])
+            if f"--temp {written} " not in runs + " ":
+                return f"{name} should have --temp {written}: {runs}"
+        if not self.lab.nginx().master:
+            return "no nginx"
+        try:
+            return self._what_is_wrong_in_answers()
+        except (OSError, http.client.HTTPException) as error:
+            return repr(error)
+
+    def _what_is_wrong_in_answers(self) -> str:
+        known = self.lab.ask("/v1/models").body.decode()
+        for name, one in self.models.items():
+            answer = self.lab.ask(f"/api/{name}/health")
+            if answer.status != 200:
+                return f"{name}: {answer}"
+            if absent := [alias for alias in one.get("aliases", ()) if alias not in known]:
+                return f"{absent} not in /v1/models"
+        return ""
 
 
 @pytest.mark.timeout(3600 if NIGHT else 600)

@@ -129,6 +129,14 @@ DECIDING = (
         PLANS,
     ),
     Mistake(
+        "the end of a server that served passes for a version tried in vain",
+        _CASES,
+        "        if found is Decision.NOTHING and self.is_unproven:\n"
+        "            return Decision.AWAIT\n",
+        "",
+        PLANS,
+    ),
+    Mistake(
         "a server that loads is replaced instead of adopted",
         "reconciler/core/decide.py",
         "return Decision.NOTHING if phase is Phase.READY else Decision.AWAIT",

@@ -19,7 +19,12 @@ ENDS = (
     "tests/watch/test_pulses.py",
 )
 WATCH = ("tests/watch",)
-LOOP = ("tests/test_loop.py", "tests/test_execute.py", "tests/test_execute_servers.py")
+LOOP = (
+    "tests/test_loop.py",
+    "tests/test_execute.py",
+    "tests/test_execute_servers.py",
+    "tests/test_execute_going_back.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
