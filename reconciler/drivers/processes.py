@@ -89,6 +89,7 @@ class ServerProcesses:
             server_logs.rotate(log)
             start = log.stat().st_size if log.exists() else 0
             slot = site.slot_lock(instance, launch.slot)
+            self._close_other(instance, launch.slot)
             effects.overwrite(slot, slots.begin_note(start, oom.counter()))
             started = parents.start(
                 (*launch.command, *launch.argv),
@@ -106,6 +107,19 @@ class ServerProcesses:
         self._started[ref], self._log_starts[ref] = started, start
         self._note_pid(instance, ref.pid, launch.public_port)
         return ref
+
+    def _close_other(self, instance: InstanceName, slot: str) -> None:
+        """A death in the slot that is not taken now was seen: it is not how this server ends."""
+        [path] = [self._site.slot_lock(instance, one) for one in SLOTS if one != slot]
+        if not Path(path).exists():
+            return
+        note = parents.ended_note(Path(path))
+        if note.log_start is None or (lock := locks.take(path)) is None:
+            return
+        try:
+            effects.overwrite(path, slots.ended_note(note.server or ProcessRef(0, 0)))
+        finally:
+            os.close(lock)
 
     def _note_pid(self, instance: InstanceName, pid: int, port: int | None) -> None:
         """Write the pid file. It is for people: where it cannot be written, nothing else fails."""

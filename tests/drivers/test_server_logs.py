@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from process_rig import NEVER, ProcessRig, process_rig
+from waiting import PATIENCE_S
 
 from reconciler.core.causes import REBOOTED
 from reconciler.core.observed import LastExit
@@ -23,6 +27,12 @@ def site(tmp_path: Path) -> Site:
     (tmp_path / "s" / "slots").mkdir(parents=True)
     (tmp_path / "r" / "logs").mkdir(parents=True)
     return made
+
+
+@pytest.fixture
+def rig() -> Iterator[ProcessRig]:
+    with process_rig() as made:
+        yield made
 
 
 def leave(site: Site, slot: str, note: str = "", log: str | None = None, name: str = "m") -> None:
@@ -93,3 +103,25 @@ def test_nothing_ever_ran(tmp_path: Path) -> None:
 def test_a_slot_that_cannot_be_read_tells_nothing(site: Site) -> None:
     Path(site.slot_lock(M, "a")).symlink_to("nowhere")
     assert deaths(site, (), 0.0) == {}
+
+
+def test_each_death_is_told_whichever_slot_it_was_in(rig: ProcessRig) -> None:
+    """A surge has left the last copy in `b`; who follows it begins in `a` again."""
+    for slot, number in (("b", signal.SIGSEGV), ("a", signal.SIGILL)):
+        ref = rig.start("m", slot)
+        os.kill(ref.pid, number)
+        assert rig.runtime.wait_gone(ref, PATIENCE_S, NEVER)
+        assert number.name in rig.fresh().deaths(())[M].reason
+    # And none where the last one was stopped.
+    last = rig.start("m", "b")
+    rig.runtime.signal_stop(last, M, "b")
+    rig.runtime.kill(last)
+    assert rig.runtime.wait_gone(last, PATIENCE_S, NEVER)
+    assert rig.fresh().deaths(()) == {}
+
+
+def test_the_copy_that_a_surge_replaces_keeps_its_slot(rig: ProcessRig) -> None:
+    old, before = rig.start("m", "a"), Path(rig.site.slot_lock(M, "a")).read_text(encoding="utf-8")
+    rig.start("m", "b")
+    assert Path(rig.site.slot_lock(M, "a")).read_text(encoding="utf-8") == before
+    assert old in {one.ref for one in rig.fresh().list()}
