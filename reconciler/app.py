@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ from reconciler.drivers.probes import HttpProber
 from reconciler.drivers.processes import ServerProcesses
 from reconciler.drivers.records import RunRecords
 from reconciler.drivers.renders import RenderedFiles
-from reconciler.drivers.secrets import SecretFiles, known_secrets
+from reconciler.drivers.secrets import SecretFiles, hidden_values, known_secrets
 from reconciler.drivers.state import StateFolder, state_folder
 from reconciler.drivers.store import ModelStore
 from reconciler.drivers.templates import load_templates
@@ -101,10 +101,13 @@ class Workspace:
         """What was applied to this root, as it was written."""
         return KeptGenerations(self.site)
 
-    def _secrets(self, desired: DesiredState) -> frozenset[str]:
-        """What nothing that is said may repeat, as it is now."""
+    def _secrets(
+        self, desired: DesiredState, env: Iterable[tuple[str, str]] = ()
+    ) -> frozenset[str]:
+        """What nothing that is said may repeat, as it is now; `env`: variables of servers, too."""
         token_file = hub_token_file(self.environment)
-        return known_secrets(str(self.root), desired, self.environment, token_file)
+        known = known_secrets(str(self.root), desired, self.environment, token_file)
+        return known | hidden_values(env)
 
     def drivers(
         self, desired: DesiredState, limits: Limits | None = None, *, offline: bool = False
@@ -119,7 +122,7 @@ class Workspace:
         state = StateFolder(self.site.state)
         state.check()
         refuse_another_user(self.root)
-        clock = SystemClock()
+        clock, secrets = SystemClock(), partial(self._secrets, desired)
         store = str(self.root / desired.store)
         hub = Hub(
             store,
@@ -131,7 +134,7 @@ class Workspace:
         )
         hub.verified = Verified(Path(self.site.state))
         return Drivers(
-            runtime=ServerProcesses(self.site, self.environment, clock),
+            runtime=ServerProcesses(self.site, self.environment, clock, secrets),
             prober=HttpProber(),
             files=ModelFiles(str(self.root), store, hub),
             store=ModelStore(Path(store), partial(needed_elsewhere, self)),
@@ -146,7 +149,7 @@ class Workspace:
             clock=clock,
             machine=LinuxMachine(),
             gpus=GpuMemory(),
-            renders=RenderedFiles(self.site, partial(self._secrets, desired)),
+            renders=RenderedFiles(self.site, secrets),
             templates=load_templates(self.root),
         )
 

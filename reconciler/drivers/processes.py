@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from reconciler.core.engine import (
     LABEL_SPEC,
     PASSED_ENVIRONMENT,
 )
+from reconciler.core.hiding import hide
 from reconciler.core.launch import Launch
 from reconciler.core.observed import LastExit, ObservedServer, ProcessRef
 from reconciler.core.os_errors import explain_os
@@ -52,13 +53,22 @@ LEFT_BEHIND_S = 5.0
 class ServerProcesses:
     """The real `Runtime` of `drivers.base`."""
 
-    def __init__(self, site: Site, environment: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self,
+        site: Site,
+        environment: Mapping[str, str],
+        clock: Clock,
+        secrets: Callable[[Iterable[tuple[str, str]]], Collection[str]] = lambda _: (),
+    ) -> None:
+        """`secrets`: what the last words of a server must not repeat, given its variables."""
         self._site = site
+        self._secrets = secrets
         self._environment = environment
         self._clock = clock
         self._labelled = LabelledProcesses(site, clock)
         self._started: dict[ProcessRef, parents.Started] = {}
         self._log_starts: dict[ProcessRef, int] = {}
+        self._given: set[tuple[str, str]] = set()
 
     def list(self) -> tuple[ObservedServer, ...]:
         """All live processes that carry this root's labels, sorted."""
@@ -76,6 +86,8 @@ class ServerProcesses:
     def start(self, launch: Launch) -> ProcessRef:
         """Start a process that holds its slot's lock for as long as it lives."""
         site, instance = self._site, launch.instance
+        # The file may say something else by the time that it ends.
+        self._given.update(launch.env)
         lock = self._take_slot(instance, launch.slot)
         try:
             for folder in (site.sockets, f"{site.state}/empty", f"{site.root}/logs"):
@@ -313,8 +325,11 @@ class ServerProcesses:
             os.close(lock)
 
     def log_tail(self, instance: InstanceName, lines: int, start: int = 0) -> str:
-        """The last lines of its log, from byte `start` on."""
-        return server_logs.tail(Path(self._site.log_file(instance)), lines, start)
+        """The last lines of its log, from byte `start` on, without secrets."""
+        return self._hidden(server_logs.tail(Path(self._site.log_file(instance)), lines, start))
+
+    def _hidden(self, text: str) -> str:
+        return hide(text, self._secrets(tuple(self._given))) if text else ""
 
     def cpu_seconds(self, server: ProcessRef) -> float:
         """CPU time that all of its group has used so far: below a wrapper the engine works."""
@@ -332,4 +347,5 @@ class ServerProcesses:
     def deaths(self, live: Iterable[ObservedServer]) -> Mapping[InstanceName, LastExit]:
         """How the last copy of each instance ended that neither lives nor was stopped by us."""
         taken = {(server.instance, server.slot) for server in live}
-        return server_logs.deaths(self._site, taken, self._clock.now() - proc.uptime())
+        booted = self._clock.now() - proc.uptime()
+        return server_logs.deaths(self._site, taken, booted, self._hidden)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -118,8 +118,14 @@ def known_secrets(
     found.add(_bytes(root, token_file)[:_LARGEST_TOKEN].decode(errors="replace"))
     found.update(value for name, value in environment.items() if sounds_secret(name))
     for model in desired.models.values():
-        found.update(value for name, value in model.env.items() if masked(name, value) == MASK)
+        found |= hidden_values(model.env.items())
     return frozenset(one for one in found if one and not _is_place(one))
+
+
+def hidden_values(env: Iterable[tuple[str, str]]) -> set[str]:
+    """The values of variables of a model that no plan shows. What is a path is none."""
+    values = (value for name, value in env if masked(name, value) == MASK)
+    return {value for value in values if value and not _is_place(value)}
 
 
 def _bytes(root: str, name: str) -> bytes:

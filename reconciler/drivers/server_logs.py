@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from reconciler.core.causes import REBOOTED, explain
@@ -81,11 +81,15 @@ def tail(log: Path, lines: int, start: int = 0) -> str:
 
 
 def deaths(
-    site: Site, taken: Collection[tuple[InstanceName, str]], booted: float
+    site: Site,
+    taken: Collection[tuple[InstanceName, str]],
+    booted: float,
+    hidden: Callable[[str], str] = str,
 ) -> dict[InstanceName, LastExit]:
     """Of each instance with no copy in `taken`: how its last one ended, unless we stopped it.
 
-    `booted` is the time of the last boot, in seconds since the epoch.
+    `booted` is the time of the last boot, in seconds since the epoch; `hidden` takes out of a
+    server's words what must not be repeated.
     """
     live = {instance for instance, _ in taken}
     found: dict[InstanceName, LastExit] = {}
@@ -101,12 +105,14 @@ def deaths(
             continue
         if note.log_start is None:
             continue
-        if death := _death(Path(site.log_file(instance)), note, noted, booted):
+        if death := _death(Path(site.log_file(instance)), note, noted, booted, hidden):
             found[instance] = death
     return found
 
 
-def _death(log: Path, note: slots.Note, noted: float, booted: float) -> LastExit | None:
+def _death(
+    log: Path, note: slots.Note, noted: float, booted: float, hidden: Callable[[str], str]
+) -> LastExit | None:
     """What a slot and a log tell; None where there was no start.
 
     Without a shell above it, a server that has said nothing since its slot was taken never was.
@@ -118,7 +124,7 @@ def _death(log: Path, note: slots.Note, noted: float, booted: float) -> LastExit
     if noted <= booted and (not is_known or note.code in _AT_SHUTDOWN):
         cause = REBOOTED
     else:
-        said = tail(log, CAUSE_LINES, note.log_start or 0)
+        said = hidden(tail(log, CAUSE_LINES, note.log_start or 0))
         cause = explain(note.code, said, out_of_memory=oom.rose(note))
     when = noted if is_known else max(at, noted) if note.server else at
     spec = SpecHash("")

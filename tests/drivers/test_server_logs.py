@@ -125,3 +125,10 @@ def test_the_copy_that_a_surge_replaces_keeps_its_slot(rig: ProcessRig) -> None:
     rig.start("m", "b")
     assert Path(rig.site.slot_lock(M, "a")).read_text(encoding="utf-8") == before
     assert old in {one.ref for one in rig.fresh().list()}
+
+
+def test_what_must_not_be_repeated_is_not(site: Site) -> None:
+    leave(site, "a", log="error: no entry with sesame\n")
+    assert deaths(site, (), 0.0)[M].reason == "no entry with sesame"
+    found = deaths(site, (), 0.0, lambda said: said.replace("sesame", "***"))
+    assert found[M].reason == "no entry with ***"

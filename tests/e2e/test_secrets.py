@@ -131,3 +131,27 @@ def test_failures_do_not_repeat_a_secret(fakes: Lab) -> None:
         listener.run("plan", FILE)
         listener.run("status", code=3)
         listener.run("logs", "dies")
+
+
+def test_what_a_server_says_last_is_told_without_a_secret(fakes: Lab, tmp_path: Path) -> None:
+    """Its own log has it all; what goes to others, like plans and snapshots, has not."""
+    end = tmp_path / "end.txt"
+    said = " ".join((IN_FILE["DB_PASSWORD"], IN_FILE["PLAIN_LOOKING"], NEW))
+    end.write_text(f"exit: 1\n\nerror: no entry with {said}\nat: {said}\n", encoding="utf-8")
+    args = {"fake-end": str(end)}
+    listener, old = Listener(fakes), {"env": IN_FILE | {"OPENAI_API_KEY": NEW}, "args": args}
+    fakes.write({"a": old, "b": {}})
+    assert "no entry with (not shown)" in listener.run("apply", FILE, "-y", "-v", code=3)
+    for words in (
+        ("plan", FILE),
+        ("plan", FILE, "--format", "markdown"),
+        ("plan", FILE, "--json"),
+        ("status", "--snapshot", "-"),
+        ("history", "--json"),
+    ):
+        listener.run(*words)
+    for words in (("status", "a"), ("status", "a", "--json")):
+        listener.run(*words, code=3)
+    for path in fakes.state.rglob("*"):
+        if path.is_file() and path.parent.name != "generations":
+            assert leaks(path.read_bytes().decode(errors="replace")) == [], path
