@@ -31,7 +31,7 @@ from reconciler.drivers.base import Cancel, Drivers, Health
 from reconciler.errors import InvalidDesiredError, LockHeldError, ReconcileError
 from reconciler.execute import Outcome, StepResult
 from reconciler.look import Keeping, Round, look, replan
-from reconciler.observe import settle
+from reconciler.observe import observe_servers, settle
 from reconciler.recording import About, Recording
 from reconciler.remember import keep_generation, keep_lock, publish, remember_file, tidy
 from reconciler.watch.accepted import Accepted
@@ -131,6 +131,7 @@ class Watch:
         journal = drivers.state.read()
         if self._is_down(journal.wish):
             return LOOK_EVERY_S
+        self._forget_late()
 
         def look_at(one: Candidate) -> Round:
             return self._look(one, Keeping({**wedged, **self._late}, self._pins))
@@ -275,6 +276,15 @@ class Watch:
             return False
         return self.drivers.prober.health(server.address) is not Health.READY
 
+    def _forget_late(self) -> None:
+        """One that got ready after all serves, unless its replacement is in hand by now."""
+        if not self._late:
+            return
+        servers, in_hand = observe_servers(self.drivers), self.lanes.models
+        ready = (one for one in servers if one.phase is Phase.READY)
+        for ref in [one.ref for one in ready if model_of(one.instance) not in in_hand]:
+            self._late.pop(ref, None)
+
     def _accounted(self, current: Candidate, seen: Round, now: float) -> Round:
         """The same round, once it is known what ended by itself since the last one."""
         observed, desired = seen.observed, current.wanted.desired
@@ -382,6 +392,6 @@ class Watch:
         times += [one.at - monotonic for one in self._retries.values() if one.at > monotonic]
         suspended = seen.observed.journal.suspended.values()
         times += [one.until - now for one in suspended if one.until is not None]
-        if any(one.blocked and not one.waits_until for one in seen.plan.changes):
+        if self._late or any(one.blocked and not one.waits_until for one in seen.plan.changes):
             times.append(BLOCKED_EVERY_S)
         return max(min([LOOK_EVERY_S, *times]), SHORTEST_S)

@@ -70,6 +70,13 @@ KEEPING = (
         WATCH,
     ),
     Mistake(
+        "one that gets ready too late is replaced all the same, some day",
+        _WATCH,
+        "        self._forget_late()\n",
+        "",
+        WATCH,
+    ),
+    Mistake(
         "a file that cannot be followed ends the watch",
         _WATCH,
         "        except (ReconcileError, OSError) as error:\n",

@@ -348,3 +348,16 @@ def test_one_that_is_not_ready_in_time_is_replaced() -> None:
     world.step()
     assert len(world.runtime.servers) > 1
     assert len(world.live()) == 1
+
+
+def test_one_that_gets_ready_late_while_it_may_not_be_replaced_serves() -> None:
+    world = World(text=models(a=", protect: true, probe: {startup: 1m}"))
+    world.runtime.behaviours["a"] = Behaviour(loads_s=300.0)
+    world.begin()
+    world.step()
+    [slow] = world.live()
+    assert "a is protected and would be stopped" in world.heard("trouble")[-1]
+    world.clock.advance(300.0)
+    world.step()
+    assert world.live() == [slow]
+    assert world.heard("over") == ["desired/x.yaml: nothing is held back any more"]
