@@ -270,14 +270,14 @@ class _Worker:
             note(state, tried.instance, effect.given_up)
         last_good = LastGood(effect.fallback, tried.spec_hash) if effect.fallback else None
         back = partial(self._go_back, effect.startup_s)
-        attempt(state, last_good, lambda: self._launch(tried, effect), back)
+        attempt(state, effect, last_good, lambda: self._launch(tried, effect), back)
         # Only now, when it is noted that it works, may anybody meet it.
         self._drivers.runtime.route(tried.instance, tried.address)
 
     def _await(self, effect: AwaitReady) -> None:
         back = partial(self._go_back, effect.startup_s)
         bring_up = partial(self._bring_up, effect.server, effect.instance, effect.address, effect)
-        attempt(self._drivers.state, effect.fallback, bring_up, back)
+        attempt(self._drivers.state, effect, effect.fallback, bring_up, back)
         self._drivers.runtime.route(effect.instance, effect.address)
 
     def _go_back(self, budget_s: float, launch: Launch) -> None:

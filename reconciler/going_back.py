@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from reconciler.core.causes import explain
 from reconciler.core.launch import LastGood, Launch
+from reconciler.core.plan import AwaitReady, StartServer
 from reconciler.core.words import InstanceName
 from reconciler.drivers.base import State
 from reconciler.drivers.base_runtime import Exit
@@ -35,6 +36,7 @@ def death(ended: Exit) -> StartFailedError:
 
 def attempt(
     state: State,
+    effect: StartServer | AwaitReady,
     last_good: LastGood | None,
     version: Callable[[], None],
     back: Callable[[Launch], None],
@@ -54,8 +56,9 @@ def attempt(
                 note(state, instance, None)
             error.message += f"; {said}"
         raise
-    if last_good:
-        note(state, last_good.launch.instance, None)
+    if not effect.is_back:
+        # Whatever stood there: an older one, left by a run that was cut, is nothing to go back to.
+        note(state, effect.instance, None)
 
 
 def _go_back(back: Callable[[Launch], None], launch: Launch) -> tuple[bool, str]:

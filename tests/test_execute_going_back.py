@@ -85,6 +85,24 @@ def test_what_is_given_up_is_noted_before_the_old_one_starts(run: Run) -> None:
     assert run.world.state.read().last_good == {"m": noted}
 
 
+@pytest.mark.parametrize("was_left", ["nothing ran", "loading"])
+@pytest.mark.parametrize("is_back", [False, True], ids=["what is wanted", "what served before"])
+def test_what_was_noted_long_ago_goes_with_whatever_is_wanted_and_ready(
+    run: Run, was_left: str, *, is_back: bool
+) -> None:
+    """Else the next death is that of a version that was tried in vain, or an old one comes back."""
+    run.world.state.update(lambda journal: journal.keeping(OLD.instance, NOTED))
+    if was_left == "loading":
+        run.begin()
+        [server] = run.world.runtime.list()
+        run.only(step(1, AwaitReady(OLD.instance, server.ref, server.address, 20, is_back=is_back)))
+    else:
+        start = start_step(1, OLD)
+        assert isinstance(start.effect, StartServer)
+        run.only(replace(start, effect=replace(start.effect, is_back=is_back)))
+    assert run.world.state.read().last_good == ({"m": NOTED} if is_back else {})
+
+
 def test_what_cannot_be_noted_is_not_stopped(run: Run) -> None:
     run.begin()
     run.world.state.fault = StateFolderError("no space left")

@@ -176,6 +176,13 @@ class StartServer:
     """What served until now and was stopped for this one: started again if this one fails."""
     given_up: LastGood | None = None
     """This one is what served before; the version that failed is to be known from here on."""
+    is_back: bool = False
+    """This one is what served before: that it is ready proves nothing of what is wanted."""
+
+    @property
+    def instance(self) -> InstanceName:
+        """Whose process it is."""
+        return self.launch.instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,8 @@ class AwaitReady:
     """As in `StartServer`: another copy serves meanwhile, left by a surge that was cut."""
     fallback: LastGood | None = None
     """What served before it, if nothing serves now: started if this one fails."""
+    is_back: bool = False
+    """As in `StartServer`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,13 +81,13 @@ def plan_back(
         # A death is told by the slot that is taken now: nobody could see it any more.
         failed = noted_failure(case, wanted.spec.hash, observed)
         given_up = replace(known, failed=failed) if failed else None
-        effect = StartServer(launch, startup_s, given_up=given_up)
+        effect = StartServer(launch, startup_s, given_up=given_up, is_back=True)
         draft.step(change.address, effect, "it served before", needs)
         return replace(change, action=Action.CREATE, reason="what served before is started again")
     if keep.spec != known.launch.spec_hash:
         return change
     if keep.phase is Phase.STARTING or (keep.phase is Phase.READY and not keep.routed):
-        wait = AwaitReady(case.name, keep.ref, keep.address, startup_s)
+        wait = AwaitReady(case.name, keep.ref, keep.address, startup_s, is_back=True)
         draft.step(change.address, wait, "it served before", set())
         return replace(change, action=Action.ADOPT, reason="what served before is to serve again")
     return change

@@ -254,8 +254,8 @@ class Watch:
         """`is_noted`: the journal knows of it too, if there was room for it."""
         effect = result.step.effect
         if isinstance(effect, StartServer | AwaitReady):
-            name = effect.instance if isinstance(effect, AwaitReady) else effect.launch.instance
-            live = [one for one in self.drivers.runtime.list() if one.instance == name]
+            servers = self.drivers.runtime.list()
+            live = [one for one in servers if one.instance == effect.instance]
             self._late |= {one.ref: result.reason for one in live if self._is_late(one)}
             if is_noted and (result.began or not live):
                 # It is not tried again while another copy serves, or its end counts.

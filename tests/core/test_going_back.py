@@ -213,7 +213,7 @@ def test_one_that_failed_is_left_for_the_old_one() -> None:
     for special in ({"journal": noted("no memory")}, {"journal": noted(), "deaths": died()}):
         made = plan(ONE, observed(ONE, **special))
         given_up = LastGood(old_launch(), NEW, "no memory")
-        assert start_in(made) == StartServer(old_launch(), 600.0, given_up=given_up)
+        assert start_in(made) == StartServer(old_launch(), 600.0, given_up=given_up, is_back=True)
         change = of_instance(made)
         assert (change.action, change.blocked) == (Action.CREATE, FAILED)
         assert change.reason == "what served before is started again"
@@ -266,7 +266,7 @@ def test_that_is_no_failure_of_this_version(special: dict[str, object]) -> None:
 def test_an_old_one_that_was_started_again_is_waited_for(live: ObservedServer) -> None:
     made = plan(ONE, observed(ONE, live, journal=noted("no memory")))
     [step] = made.steps
-    assert step.effect == AwaitReady(A, live.ref, live.address, 600.0)
+    assert step.effect == AwaitReady(A, live.ref, live.address, 600.0, is_back=True)
     change = of_instance(made)
     assert (change.action, change.blocked) == (Action.ADOPT, FAILED)
     assert change.reason == "what served before is to serve again"
@@ -291,7 +291,7 @@ def test_what_is_blocked_for_another_reason_is_gone_back_from_too() -> None:
     journal = Journal(last_good={A: stop.last_good})
     made = plan(state, observed(state, journal=journal, ports=holders(8001)))
     assert start_in(made).launch.spec_hash == old.spec
-    assert start_in(made).given_up is None
+    assert (start_in(made).given_up, start_in(made).is_back) == (None, True)
     # From a port to a socket there is no way back.
     assert start_in(plan(ONE, observed(ONE, journal=journal))).fallback is None
 
