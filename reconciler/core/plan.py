@@ -65,6 +65,9 @@ class Impact:
     verify_bytes: int = 0
     """Read from disk and hashed, once."""
     freed_bytes: int = 0
+    drain_s: float | None = None
+    """How long running requests get to finish before the first stop; longer ones are cut. None:
+    nothing is stopped, or nothing of it can be waited for."""
     downtime_s: float | None = None
     """How long nobody answers, where no request has to be waited for."""
     hold_s: float | None = None

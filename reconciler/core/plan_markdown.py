@@ -9,23 +9,36 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.core.plan import Action
-from reconciler.core.present import JSON_ACTIONS, SIGNS, disk_text, downtime_text, human_bytes
+from reconciler.core.present import (
+    JSON_ACTIONS,
+    SIGNS,
+    disk_text,
+    downtime_text,
+    drain_text,
+    human_bytes,
+)
 from reconciler.core.selection import Selection
 from reconciler.core.text import printable
 
 MOST_ROWS = 12
 """More changes than this are folded."""
+LONGEST = 60_000
+"""Characters. A comment of GitHub's holds 65,536, and with one more it is refused as a whole."""
 _SIGN_OF = {tuple(said): SIGNS[action] for action, said in reversed(JSON_ACTIONS.items())}
 _NOTHING = tuple(JSON_ACTIONS[Action.NO_OP])
+_HEAD = ("| | resource | what happens |", "|---|---|---|")
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~])")
 
 
 def plan_markdown(document: Mapping[str, Any]) -> str:
-    """The whole plan; ends with what it was made of."""
+    """The whole plan; ends with what it was made of.
+
+    What a comment has no room for is left out, and that is said.
+    """
     rows = [one for one in document["resource_changes"] if _is_shown(one)]
     lines = [f"### Plan for {_code(document['desired']['path'])}", "", *_seen(document)]
     if rows or document["guards"]:
@@ -35,17 +48,52 @@ def plan_markdown(document: Mapping[str, Any]) -> str:
     for guard in document["guards"]:
         flag = f" If that is what you want: {_code(guard['flag'])}" if guard["flag"] else ""
         lines += [f"> **Refused:** {_escaped(guard['message'])}.{flag}", ""]
-    lines += _folded(f"{len(rows)} resources", _table(rows), is_long=len(rows) > MOST_ROWS)
-    for one in rows:
-        if fields := _fields(one["change"]):
-            lines += _folded(f"<code>{html.escape(one['address'])}</code>", fields, is_long=True)
+    end: list[str] = []
     drift = document["resource_drift"]
     if drift:
         said = [f"- {_code(one['address'])}: {_escaped(one['reason'])}" for one in drift]
-        lines += ["**Drift**, left as it is:", "", *said, ""]
+        end += ["**Drift**, left as it is:", "", *said, ""]
     warnings = [f"- {_escaped(one['summary'])}" for one in document["diagnostics"]]
-    lines += _folded(f"{len(warnings)} warnings", warnings, is_long=len(warnings) > 3)
-    return "\n".join([*lines, _footer(document)]) + "\n"
+    end += _folded(f"{len(warnings)} warnings", warnings, is_long=len(warnings) > 3)
+    end += [_footer(document)]
+    room = LONGEST - sum(len(line) + 1 for line in (*lines, *end))
+    return "\n".join([*lines, *_changes(rows, room), *end]) + "\n"
+
+
+def _changes(rows: Sequence[Mapping[str, Any]], room: int) -> list[str]:
+    """A table of them, and the fields of each folded; what there is no room for is told."""
+    if not rows:
+        return []
+    table, left, room = _fitting([[_row(one)] for one in rows], room)
+    lines = [*_HEAD, *table, "", *_left_out(f"{left} more resources", left)]
+    folds = [
+        _folded(f"<code>{html.escape(one['address'])}</code>", fields, is_long=True)
+        for one in rows
+        if (fields := _fields(one["change"]))
+    ]
+    fields, left, _ = _fitting(folds, room)
+    lines += [*fields, *_left_out(f"the fields of {left} more resources", left)]
+    return _folded(f"{len(rows)} resources", lines[:-1], is_long=len(rows) > MOST_ROWS)
+
+
+def _fitting(parts: Iterable[Sequence[str]], room: int) -> tuple[list[str], int, int]:
+    """The lines of the parts that there is room for, how many are left out, the room left."""
+    lines: list[str] = []
+    left = 0
+    for part in parts:
+        size = sum(len(line) + 1 for line in part)
+        if size <= room:
+            lines += part
+            room -= size
+        else:
+            left += 1
+    return lines, left, room
+
+
+def _left_out(what: str, count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"A comment has no room for {what}: `plan` without `--format` shows all.", ""]
 
 
 def _seen(document: Mapping[str, Any]) -> list[str]:
@@ -95,11 +143,8 @@ def _nothing(document: Mapping[str, Any]) -> str:
     return f"The machine matches {_code(document['desired']['path'])}."
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [f"| {_sign(one)} | {_code(one['address'])} | {_said(one)} |" for one in rows]
-    return ["| | resource | what happens |", "|---|---|---|", *lines]
+def _row(change: Mapping[str, Any]) -> str:
+    return f"| {_sign(change)} | {_code(change['address'])} | {_said(change)} |"
 
 
 def _sign(change: Mapping[str, Any]) -> str:
@@ -107,13 +152,16 @@ def _sign(change: Mapping[str, Any]) -> str:
 
 
 def _said(change: Mapping[str, Any]) -> str:
+    reason, impact = _escaped(change["action_reason"]), change["impact"]
     if change["blocked"]:
-        return f"**blocked**: {_escaped(change['blocked'])}"
-    impact = change["impact"]
+        stays = f", {reason}" if change["action_reason"] != change["blocked"] else ""
+        return f"**blocked**{stays}: {_escaped(change['blocked'])}"
     kinds = {"download": "download_bytes", "verify": "verify_bytes", "remove": "freed_bytes"}
     costs = [f"{human_bytes(impact[key])} to {verb}" for verb, key in kinds.items() if impact[key]]
+    # As a plan was saved before it told of them.
+    costs.append(drain_text(change["type"], impact.get("drain_s")))
     costs.append(downtime_text(impact["downtime_s"], impact.get("hold_s")))
-    return ", ".join([_escaped(change["action_reason"]), *(one for one in costs if one)])
+    return ", ".join([reason, *(one for one in costs if one)])
 
 
 def _fields(change: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ from reconciler.core.plan_removals import plan_removals
 from reconciler.core.plan_renders import plan_renders
 from reconciler.core.resolve import Instance, tcp_port
 from reconciler.core.site import Site
-from reconciler.core.waiting import hold_in_force, holds_of, with_hold
+from reconciler.core.waiting import drains_of, hold_in_force, holds_of, with_drain, with_hold
 from reconciler.core.words import ModelName, Phase
 from reconciler.errors import Diagnostic, Severity
 
@@ -96,7 +96,9 @@ def make_plan(
         change = _plan_run(draft, case, site, observed, blocked, gateway_stop)
         draft.changes.append(with_hold(change, holds.get(case.model_name)))
     plan_renders(draft, desired, site, observed, scene.marks)
-    changes = tuple(sorted(draft.changes, key=lambda change: (change.type, change.address)))
+    drains = drains_of(draft.steps)
+    told = (with_drain(change, drains.get(change.address)) for change in draft.changes)
+    changes = tuple(sorted(told, key=lambda change: (change.type, change.address)))
     warnings = (
         *lost_roots(observed),
         *open_to_all(desired, changes),

@@ -103,7 +103,7 @@ def plan_text(
     `tell_guards` False: who shows the text says of them what there is to say.
     """
     shown = [change for change in plan.changes if _is_shown(change)]
-    lines = [line for change in shown for line in [*_change_lines(change, plan.steps), ""]]
+    lines = [line for change in shown for line in [*_change_lines(change), ""]]
     if plan.is_noop and not plan.blocked and not guards:
         lines.append(f"No changes. {nothing or _nothing(plan)}")
     else:
@@ -132,14 +132,15 @@ def _is_shown(change: Change) -> bool:
     return bool(change.action is not Action.NO_OP or change.blocked or change.drift or suspended)
 
 
-def _change_lines(change: Change, steps: Sequence[Step]) -> list[str]:
+def _change_lines(change: Change) -> list[str]:
     sign = "!" if change.blocked or change.drift else SIGNS[change.action]
     lines = [f"{sign:>3} {change.address:<32} {_headline(change)}".rstrip()]
     if len(change.obstacles) > 1:
         lines += [f"      - {reason}" for reason in change.obstacles]
     lines += [f"      {detail_text(detail)}" for detail in change.details]
-    if change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}:
-        lines += [f"      {note}" for note in _stop_notes(change, steps)]
+    if drain := drain_text(change.type, change.impact.drain_s):
+        cut = "" if change.type is ResourceType.GATEWAY else "; longer ones are cut"
+        lines.append(f"      {drain}{cut}")
     if said := downtime_text(change.impact.downtime_s, change.impact.hold_s):
         lines.append(f"      {said}")
     return lines
@@ -178,15 +179,17 @@ def _short(value: str | None) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"…{text[-_LONGEST_VALUE:]}"
 
 
-def _stop_notes(change: Change, steps: Sequence[Step]) -> list[str]:
-    """What the first stop among the steps of a resource costs its clients."""
-    notes = (_stop_note(step.effect) for step in steps if step.address == change.address)
-    return [note for note in notes if note][:1]
-
-
 def about(seconds: float) -> str:
     """How long something takes, roughly."""
     return f"about {human_seconds(seconds)}" if seconds >= 1 else "less than a second"
+
+
+def drain_text(kind: str, drain_s: float | None) -> str:
+    """How long running requests get before a stop; empty where none is waited for."""
+    if not drain_s:
+        return ""
+    refused = ", new ones are refused" if kind == ResourceType.GATEWAY else ""
+    return f"running requests get {human_seconds(drain_s)} to finish{refused}"
 
 
 def downtime_text(seconds: float | None, hold_s: float | None) -> str:
@@ -210,16 +213,6 @@ def disk_text(folder: str, free_bytes: int, free_after_bytes: int) -> str:
         return ""
     free, after = human_bytes(free_bytes), human_bytes(free_after_bytes)
     return f"Disk: {free} free in {folder}, {after} afterwards."
-
-
-def _stop_note(effect: StepEffect) -> str:
-    match effect:
-        case StopServer(drain_s=time) if time:
-            return f"running requests get {human_seconds(time)} to finish; longer ones are cut"
-        case ApplyGateway(restart_grace_s=float(time)):
-            return f"running requests get {human_seconds(time)} to finish, new ones are refused"
-        case _:
-            return ""
 
 
 def _summary_line(plan: Plan) -> str:

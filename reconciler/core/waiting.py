@@ -1,19 +1,29 @@
-"""Requests that come while a server is replaced: whether they wait for the new one, and how long.
+"""Requests while a server is replaced: how long running ones get, and whether new ones wait.
 
-In: all cases, what is blocked, the gateway as it is and will be. Out: by model how long requests
-are held, and an instance's change with that. It is for people; no step hangs on it.
+In: all cases, what is blocked, the gateway as it is and will be; all steps. Out: by model how long
+requests are held, by address how long a stop waits, and a change with that. It is for people; no
+step hangs on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.core.cases import Case
 from reconciler.core.decide import Decision
 from reconciler.core.observed import ObservedGateway
 from reconciler.core.obstacles import Obstacles
-from reconciler.core.plan import Action, Change, Plan, ResourceType
+from reconciler.core.plan import (
+    Action,
+    ApplyGateway,
+    Change,
+    Plan,
+    ResourceType,
+    Step,
+    StepEffect,
+    StopServer,
+)
 from reconciler.core.plan_gateway import WantedGateway
 from reconciler.core.words import ModelName, Phase
 
@@ -70,6 +80,30 @@ def with_hold(change: Change, hold: Hold | None) -> Change:
         return change
     shorter = min(hold.before, hold.after)
     return replace(change, impact=replace(change.impact, hold_s=shorter))
+
+
+def drains_of(steps: Iterable[Step]) -> Mapping[str, float]:
+    """By address: how long the first stop among its steps waits for running requests."""
+    found: dict[str, float] = {}
+    for step in steps:
+        if time := _drain_s(step.effect):
+            found.setdefault(step.address, time)
+    return found
+
+
+def _drain_s(effect: StepEffect) -> float | None:
+    match effect:
+        case StopServer(drain_s=time) | ApplyGateway(restart_grace_s=time):
+            return time
+        case _:
+            return None
+
+
+def with_drain(change: Change, drain_s: float | None) -> Change:
+    """The change with how long running requests get, where it stops what answers them."""
+    if drain_s is None or change.action not in {Action.DELETE, Action.REPLACE, Action.SURGE}:
+        return change
+    return replace(change, impact=replace(change.impact, drain_s=drain_s))
 
 
 def without_holds(plan: Plan, part: Plan) -> Plan:

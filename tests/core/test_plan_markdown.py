@@ -43,8 +43,9 @@ def test_a_whole_comment() -> None:
         "\n"
         "| | resource | what happens |\n"
         "|---|---|---|\n"
-        "| `-/+` | <code>instance.b</code> | its launch changed |\n"
-        "| `!` | <code>instance.c</code> | **blocked**: port 8009 is held by pid 77 "
+        "| `-/+` | <code>instance.b</code> | its launch changed, running requests get 5m00s to "
+        "finish |\n"
+        "| `!` | <code>instance.c</code> | **blocked**, not running: port 8009 is held by pid 77 "
         "(sleep 1): stop it, or give c another \\`port\\` |\n"
         "\n"
         "<details><summary><code>instance.b</code></summary>\n"
@@ -98,11 +99,17 @@ def test_what_it_costs() -> None:
 )
 def test_what_becomes_of_requests(name: str, said: str) -> None:
     whole = document(plan(*CASES[name]))
-    assert f"| its launch changed, {said} |" in plan_markdown(whole)
+    stops = "running requests get 5m00s to finish"
+    assert f"| its launch changed, {stops}, {said} |" in plan_markdown(whole)
     for one in whole["resource_changes"]:
         # As a plan was saved before it told of them.
-        del one["impact"]["hold_s"]
+        del one["impact"]["hold_s"], one["impact"]["drain_s"]
     assert "| its launch changed, about 3m14s of downtime |" in plan_markdown(whole)
+
+
+def test_what_a_restart_of_nginx_costs() -> None:
+    text = plan_markdown(document(plan(*CASES["gateway: everywhere"])))
+    assert "to finish, new ones are refused |" in text
 
 
 def test_of_which_machine_it_is_and_how_old_that_is() -> None:
@@ -136,6 +143,29 @@ def test_a_long_list_is_folded() -> None:
     many = desired({f"m{number}": {} for number in range(MOST_ROWS + 1)})
     text = plan_markdown(document(plan(many, observed(many))))
     assert f"<details><summary>{MOST_ROWS + 1} resources</summary>" in text
+    # With all their fields, each folded by itself.
+    assert "\n</details>\n\n</details>\n\n<sub>" in text
+
+
+@pytest.mark.parametrize("count", [200, 1000])
+def test_a_comment_holds_it_however_long_it_is(count: int) -> None:
+    """GitHub refuses one of more than 65,536 characters; the counts and refusals stay."""
+    models: dict[str, dict[str, Any]] = {
+        f"a-rather-long-name-of-a-model-of-some-team-{number}": {} for number in range(count)
+    }
+    params = {"ctx_size": "4096", "temp": "0.5"}
+    before, after = desired(models), desired({key: {"params": params} for key in models})
+    seen = running(before)
+    made = plan(after, seen)
+    text = plan_markdown(document(made, guard(made, after, seen, Allowed())))
+    assert len(text) < 65_536
+    assert f"{count} to replace" in text
+    assert f"--allow-destroy {count}" in text
+    shown = text.count("| `-/+` |")
+    fields = text.count("```diff")
+    assert f"the fields of {count - fields} more resources: " in text
+    assert (f"no room for {count - shown} more resources: " in text) == (count == 1000)
+    assert text.count("<details>") == text.count("</details>")
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -287,6 +287,7 @@ def test_json_form() -> None:
                     "replace_paths": ["model"],
                 },
                 depends_on=["model_file.a"],
+                drain=300.0,
                 memory=5 * 2**30,
             ),
             _values(
@@ -323,6 +324,7 @@ def _values(
     change: dict[str, Any] | None = None,
     depends_on: list[str] | None = None,
     download: int = 0,
+    drain: float | None = None,
     memory: int | None = None,
 ) -> dict[str, Any]:
     whole = {"actions": actions, "before": None, "after": None, "replace_paths": []}
@@ -338,6 +340,7 @@ def _values(
             "download_bytes": download,
             "verify_bytes": 0,
             "freed_bytes": 0,
+            "drain_s": drain,
             "downtime_s": None,
             "hold_s": None,
             "memory_bytes": memory,
