@@ -165,7 +165,9 @@ def _headline(change: Change) -> str:
 
 def detail_text(detail: Detail) -> str:
     """One field's difference in a line."""
-    before, after = (_short(value) for value in (detail.before, detail.after))
+    before, after = _short(detail.before), _short(detail.after)
+    if before == after and detail.before and detail.after and detail.before != detail.after:
+        before, after = _where_they_differ(printable(detail.before), printable(detail.after))
     mark = "  # forces restart" if detail.forces_restart else ""
     if detail.before is None and not detail.forces_restart:
         return f"{detail.path}: {after}"
@@ -177,6 +179,20 @@ def _short(value: str | None) -> str:
         return "(none)"
     text = printable(value)
     return text if len(text) <= _LONGEST_VALUE else f"…{text[-_LONGEST_VALUE:]}"
+
+
+def _where_they_differ(before: str, after: str) -> tuple[str, str]:
+    """Of two long values that end alike: what stands around their first difference."""
+    pairs = enumerate(zip(before, after, strict=False))
+    shorter = min(len(before), len(after))
+    first = next((at for at, (one, other) in pairs if one != other), shorter)
+    start = max(0, first - _LONGEST_VALUE // 3)
+    end = start + _LONGEST_VALUE
+    lead = "…" if start else ""
+    return (
+        f"{lead}{before[start:end]}{'…' if len(before) > end else ''}",
+        f"{lead}{after[start:end]}{'…' if len(after) > end else ''}",
+    )
 
 
 def about(seconds: float) -> str:

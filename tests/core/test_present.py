@@ -68,6 +68,23 @@ def test_long_values_keep_their_end_and_stay_on_one_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("a=1," + "x" * 90, "a=2," + "x" * 90, f"a=1,{'x' * 56}… -> a=2,{'x' * 56}…"),
+        ("k" * 50 + "1" + "x" * 60, "k" * 50 + "2" + "x" * 60, f"…{'k' * 20}1{'x' * 39}… -> …"),
+        ("x" * 70, "x" * 75, f"…{'x' * 20} -> …{'x' * 25}"),
+    ],
+)
+def test_of_long_values_that_end_alike_the_difference_is_shown(
+    before: str, after: str, said: str
+) -> None:
+    [line] = shown(Detail("args.override-kv", before, after))
+    assert line.startswith(f"      args.override-kv: {said}")
+    left, right = line.removeprefix("      args.override-kv: ").split(" -> ")
+    assert left != right
+
+
 def test_guards_stand_below_the_plan_with_their_flag() -> None:
     guards = (Guard("a", "2 of 3 would go", "--allow-destroy 2", "2"), Guard("b", "no room", ""))
     assert plan_text(Plan("x.yaml"), guards) == (
