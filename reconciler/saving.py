@@ -20,6 +20,7 @@ from reconciler.core import assumed
 from reconciler.core.basis import Basis, basis_of, differences, pins_digest
 from reconciler.core.guards import Allowed
 from reconciler.core.parse import SourceText
+from reconciler.core.plan import Guard
 from reconciler.core.plan_file import (
     Options,
     SavedPlan,
@@ -166,6 +167,8 @@ def refuse_other_file(
     Raises:
         UsageError: what lies there is something else, or there is no such folder.
     """
+    if str(path) == "-":
+        raise UsageError(f"{flag} -: that is written to a file, not to stdout", hint="name one")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}", hint="make it first")
     try:
@@ -173,7 +176,8 @@ def refuse_other_file(
     except FileNotFoundError:
         return
     content = path.read_bytes() if is_file else b""
-    if not is_ours(content):
+    # An empty one holds nothing that could be lost: `mktemp` makes such.
+    if not (is_file and not content) and not is_ours(content):
         raise UsageError(
             f"{flag} {path}: there is something else, which is no {word}",
             hint="remove it, or name another file",
@@ -239,6 +243,11 @@ class Verdict:
     """Why it is stale."""
     seen: Round | None = None
     """What there is to do now, where it is not stale."""
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """What refuses it now."""
+        return self.seen.guards if self.seen else ()
 
 
 def changed_files(saved: SavedPlan, wanted: Wanted, workspace: Workspace) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ from reconciler.cli.verbs import (
     make_output,
     verb,
 )
-from reconciler.core.guards import Allowed
+from reconciler.core.guards import Allowed, flags_of
 from reconciler.core.plan_file import SavedPlan
 from reconciler.core.plan_parts import with_reason
 from reconciler.core.present import plan_text
@@ -285,8 +285,7 @@ def _approval(run: Run, seen: Round) -> Allowed:
     """What the operator lets through; raises when nobody can be asked, or says no."""
     firm = [guard for guard in seen.guards if not guard.answer]
     if seen.guards and (firm or run.yes or not can_ask()):
-        flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
-        hint = _NO_ROOM if firm else f"if that is what you want, add: {flags}"
+        hint = _NO_ROOM if firm else f"if that is what you want, add: {flags_of(seen.guards)}"
         refused = "; ".join(guard.message for guard in seen.guards)
         raise RefusedError(f"{refused}; nothing was done", hint=hint)
     if not can_ask():

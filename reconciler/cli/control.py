@@ -35,7 +35,7 @@ from reconciler.cli.verbs import (
     verb,
 )
 from reconciler.core.backoff import tried_again
-from reconciler.core.guards import Allowed
+from reconciler.core.guards import Allowed, flags_of
 from reconciler.core.observed import Journal
 from reconciler.core.present import plan_text
 from reconciler.core.resolve import instance_names, model_of
@@ -187,10 +187,9 @@ def _reconcile(workspace: Workspace, request: Request, output: Output) -> ExitCo
             scope = Scope(models, journal, asked is Verb.RESTART, gateway=asked is not Verb.STOP)
             seen = look(wanted, workspace.site, drivers, request.allowed, scope)
         if seen.guards:
-            flags = " ".join(guard.flag for guard in seen.guards if guard.flag)
             raise RefusedError(
                 "; ".join(guard.message for guard in seen.guards),
-                hint=_hint(request.verb, workspace.typed, flags),
+                hint=_hint(request.verb, workspace.typed, flags_of(seen.guards)),
             )
         if not output.quiet:
             output.plan(plan_text(seen.plan))

@@ -7,8 +7,9 @@ In: a desired file, or a saved plan. Out: a plan on stdout, and in a file where 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
@@ -47,8 +48,9 @@ from reconciler.cli.verbs import (
 )
 from reconciler.core.basis import basis_of
 from reconciler.core.desired import DesiredState
-from reconciler.core.guards import Allowed
+from reconciler.core.guards import Allowed, flags_of
 from reconciler.core.observed import ObservedState
+from reconciler.core.plan import Guard
 from reconciler.core.plan_file import Options, SavedPlan
 from reconciler.core.plan_markdown import plan_markdown
 from reconciler.core.present import plan_text
@@ -210,7 +212,12 @@ def plan(
         basis = basis_of(seen.plan, seen.observed)
         save_plan(out, SavedPlan(workspace.site.root, options, basis, document(), text))
         host = f" on {printable(where.snapshot.host)}" if where.snapshot else ""
-        output.talk(f"Saved in {out}. This carries it out{host}: llm-reconcile apply {out}")
+        line = f"{host}: {_applying(out, seen.guards)}"
+        if not seen.guards:
+            output.talk(f"Saved in {out}. This carries it out{line}")
+        else:
+            wanted_so = f"; if that is what you want{line}" if flags_of(seen.guards) else ""
+            output.talk(f"Saved in {out}. It is refused as it is{wanted_so}")
     if seen.guards:
         return ExitCode.REFUSED
     changes = not seen.plan.is_noop or bool(seen.plan.blocked)
@@ -336,13 +343,22 @@ def show(
     if verdict is None:
         output.prose(f"Whether it still holds cannot be told here: {'; '.join(why)}.")
     elif verdict.standing is Standing.HOLDS:
-        output.prose(f"It holds: `llm-reconcile apply {file}` carries it out.")
+        line, flags = _applying(file, verdict.guards), flags_of(verdict.guards)
+        wanted_so = f": if that is what you want, `{line}` carries it out" if flags else ""
+        refused = f", and is refused as it is{wanted_so}."
+        output.prose(f"It holds{refused if verdict.guards else f': `{line}` carries it out.'}")
     elif verdict.standing is Standing.DONE:
         output.prose("It was applied: all that it wants is so.")
     else:
         reasons = (f"  - {reason}" for reason in why)
         output.data("\n".join(["Stale: `apply` refuses it. Since it was made:", "", *reasons]))
     return ExitCode.OK
+
+
+def _applying(plan: Path, guards: Sequence[Guard]) -> str:
+    """How a saved plan is applied, as it can be typed in a shell."""
+    name = f"./{plan}" if str(plan).startswith("-") else str(plan)
+    return f"llm-reconcile apply {shlex.quote(name)} {flags_of(guards)}".rstrip()
 
 
 def _verdict(saved: SavedPlan, output: Output) -> tuple[Verdict | None, tuple[str, ...]]:

@@ -6,7 +6,8 @@ A guard refuses the whole plan; what stops one resource only is in `core.obstacl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from reconciler.core.capacity import crowded, free_text
 from reconciler.core.desired import DesiredState
@@ -17,6 +18,7 @@ from reconciler.core.resolve import model_of
 from reconciler.core.words import InstanceName, ModelName, Phase
 
 ANOTHER_FILE = "another desired file"
+_ALLOW_DESTROY = "--allow-destroy"
 
 SHARE_PERCENT = 30
 LEAST_STOPS = 2
@@ -44,7 +46,22 @@ def guard(
         *_protected(plan, desired, observed, allowed),
         *_disks(plan, observed),
     ]
-    return tuple(one for one in found if one is not None)
+    return _agreeing([one for one in found if one is not None])
+
+
+def flags_of(guards: Iterable[Guard]) -> str:
+    """All that lets these through, as it is typed behind a verb; empty where nothing does."""
+    flags = [one.flag for one in guards]
+    return " ".join(dict.fromkeys(flags)) if all(flags) else ""
+
+
+def _agreeing(guards: list[Guard]) -> tuple[Guard, ...]:
+    """Of two that ask for one flag, the larger number: typed twice, the last one would count."""
+    counts = (int(one.answer) for one in guards if one.flag.startswith(_ALLOW_DESTROY))
+    flag = f"{_ALLOW_DESTROY} {max(counts, default=0)}"
+    return tuple(
+        replace(one, flag=flag) if one.flag.startswith(_ALLOW_DESTROY) else one for one in guards
+    )
 
 
 def _names(plan: Plan, *actions: Action) -> set[InstanceName]:
@@ -80,7 +97,7 @@ def _too_many_stops(plan: Plan, observed: ObservedState, allowed: Allowed) -> Gu
         return None
     left = "nothing would be left running" if nothing_left else "that is more than 30 %"
     message = f"{count} of {len(running)} running instances would be stopped: {left}"
-    return Guard("too many stops", message, f"--allow-destroy {count}", str(count))
+    return Guard("too many stops", message, f"{_ALLOW_DESTROY} {count}", str(count))
 
 
 def _too_many_replacements(plan: Plan, observed: ObservedState, allowed: Allowed) -> Guard | None:
@@ -92,7 +109,7 @@ def _too_many_replacements(plan: Plan, observed: ObservedState, allowed: Allowed
     message = (
         f"{count} of {len(running)} running instances would be replaced: that is more than 30 %"
     )
-    return Guard("too many replacements", message, f"--allow-destroy {count}", str(count))
+    return Guard("too many replacements", message, f"{_ALLOW_DESTROY} {count}", str(count))
 
 
 def _is_large(count: int, running: set[InstanceName]) -> bool:

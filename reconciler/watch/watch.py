@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from reconciler.core.accounting import counted, newly_ended, newly_wedged
 from reconciler.core.backoff import LONGEST_S, forgotten
 from reconciler.core.events import EventKind
-from reconciler.core.guards import ANOTHER_FILE, Allowed
+from reconciler.core.guards import ANOTHER_FILE, Allowed, flags_of
 from reconciler.core.history import Ending
 from reconciler.core.lockfile import Lock
 from reconciler.core.observed import DOWN, ObservedServer, ObservedState, ProcessRef
@@ -231,7 +231,7 @@ class Watch:
     def _tell_held(self, seen: Round | None) -> None:
         """Say what waits for somebody: a desired state, or a part of the one in force."""
         guards = self.force.held.seen.guards if self.force.held else seen.guards if seen else ()
-        flags = " ".join(one.flag for one in guards if one.flag)
+        flags = flags_of(guards)
         hint = f"; `llm-reconcile apply {self._site.desired} {flags}` lets it through"
         reason = "; ".join(one.message for one in guards)
         said = f"held back: {reason}{hint if flags else ''}" if guards else ""

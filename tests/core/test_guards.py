@@ -20,7 +20,7 @@ from builders import (
 )
 
 from reconciler.core.desired import DesiredState
-from reconciler.core.guards import Allowed, guard
+from reconciler.core.guards import Allowed, flags_of, guard
 from reconciler.core.observed import FileStatus, Journal, ObservedGateway, ObservedState
 from reconciler.core.plan import Guard
 from reconciler.core.suspension import Suspension
@@ -227,3 +227,23 @@ def test_several_guards_at_once_in_a_fixed_order() -> None:
         "too many stops",
         "protected model",
     ]
+
+
+def test_what_lets_several_through_is_one_flag_that_does() -> None:
+    """The last of two would count, however small it is."""
+    before = many(9)
+    three = desired({f"m{number}": {"params": {"temp": "0.1"}} for number in range(3)})
+    found = refuse(three, running(before))
+    assert names(found) == ["too many stops", "too many replacements"]
+    assert [(one.flag, one.answer) for one in found] == [
+        ("--allow-destroy 6", "6"),
+        ("--allow-destroy 6", "3"),
+    ]
+    assert flags_of(found) == "--allow-destroy 6"
+    assert refuse(three, running(before), Allowed(destroy=6)) == ()
+    assert flags_of((*found, Guard("protected model", "", "--allow-protected a"))) == (
+        "--allow-destroy 6 --allow-protected a"
+    )
+    # What no flag lets through is let through by none of the others either.
+    assert flags_of((*found, Guard("not enough disk", "", ""))) == ""
+    assert flags_of(()) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def test_a_plan_and_a_desired_file_are_told_apart(fakes: Lab) -> None:
     plan.write_text(plan.read_text()[:-40])
     assert "this plan is not whole" in fakes.run("apply", str(plan), code=1).err
     assert not fakes.state.exists()
+
+
+def test_the_line_that_carries_it_out_does_so_as_it_is_typed(fakes: Lab) -> None:
+    """Whatever its name is, and with the flags that guards ask for; into a file of `mktemp` too."""
+    fakes.write({name: {} for name in "abcdefg"} | {"kept": {"protect": True}})
+    fakes.apply()
+    fakes.write({name: {"params": {"temp": 0.1}} for name in "abc"})
+    plan = fakes.folder / "ann's next plan"
+    plan.touch(mode=0o644)
+    said = fakes.plan("--out", str(plan), code=4).err
+    typed = said.partition("if that is what you want: llm-reconcile ")[2].strip()
+    assert stat.S_IMODE(plan.stat().st_mode) == 0o600
+    assert "It holds, and is refused as it is: if that is" in fakes.run("show", str(plan)).out
+    fakes.run("apply", str(plan), code=4)
+    fakes.run(*shlex.split(typed))
+    assert fakes.pids().keys() == set("abc")
+    assert "is written to a file, not to stdout" in fakes.plan("--out", "-", code=1).err
 
 
 def test_parts_and_the_end(fakes: Lab) -> None:
