@@ -15,6 +15,7 @@ import yaml
 
 from reconciler.core.desired import Model
 from reconciler.core.parse import SourceText
+from reconciler.core.text import without_keys
 from reconciler.core.validate import plain
 from reconciler.core.yaml12 import ListNode, MapNode, Node, ScalarNode, read_yaml, resolve
 from reconciler.core.yaml_text import Raw, Value, flow_text, scalar_text
@@ -37,11 +38,11 @@ class Change:
 
     @property
     def shown(self) -> str:
-        """For people; a variable's value may be a secret."""
+        """For people; a variable's value may be a secret, and so may be what a URL ends with."""
         name = ".".join(self.path)
         if self.text is None:
             return f"{name}-"
-        return f"{name}={'...' if self.path[0] == 'env' else self.text}"
+        return f"{name}={'...' if self.path[0] == 'env' else without_keys(self.text)}"
 
 
 def parse_change(words: str) -> Change:

@@ -67,6 +67,8 @@ def parse_text(value: str) -> str:
 def parse_path(value: str) -> str:
     """Check a path: absolute, or staying inside the root."""
     parse_command(value)
+    if "://" in value:
+        raise ValueError("must be a path; a file with a URL is named by `url`, with its `sha256`")
     if _leaves_root(value):
         raise ValueError("the path leaves the root; write it from / on if that is meant")
     return value

@@ -8,15 +8,14 @@ program.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
 from reconciler.core.parse import SourceText
+from reconciler.core.text import PASSWORD
 from reconciler.errors import UsageError
 
 _SHORT = 12
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 _OUTCOME = ("fatal:", "error:", "ERROR:", "remote: fatal:")
 
 
@@ -113,7 +112,7 @@ def rewritten(followed: Followed, tip: str, state: str) -> str:
 
 def masked(text: str) -> str:
     """Without the names and passwords of URLs."""
-    return _PASSWORD.sub("***@", text)
+    return PASSWORD.sub("***@", text)
 
 
 def complaint(talk: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 
 import yaml
 
-from reconciler.core.text import printable
+from reconciler.core.text import printable, without_keys
 from reconciler.errors import Diagnostic, Position, Severity
 
 MAX_DEPTH = 32
@@ -165,7 +165,7 @@ def describe(node: Node) -> str:
         case bool():
             return node.text
         case str():
-            return f'the text "{shown(node.text)}"'
+            return f'the text "{shown(without_keys(node.text))}"'
         case _:
             return f"the number {shown(node.text)}"
 

@@ -134,6 +134,12 @@ def test_values_are_written_as_they_are_meant() -> None:
         "a=[": '"["', "a={b: 'c'}": "{b: c}", "a=x\ny: 1": '"x\\ny: 1"', "a=- x": '"- x"',
     }  # fmt: skip
     assert {words: parse_change(words).text for words in texts} == texts
-    shown = [parse_change(one).shown for one in ("env.T=x", "a.b=1", "a-")]
-    assert shown == ["env.T=...", "a.b=1", "a-"]
+    words = ("env.T=x", "a.b=1", "a-", "source.url=https://h/x?k=y&s=z", "source={url: 'u://h?k'}")
+    assert [parse_change(one).shown for one in words] == [
+        "env.T=...",
+        "a.b=1",
+        "a-",
+        'source.url="https://h/x?…"',
+        'source={url: "u://h?…"}',
+    ]
     assert parse_change("a=[1, b]") == Change(("a",), "[1, b]", (1, "b"))

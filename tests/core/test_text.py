@@ -1,7 +1,7 @@
 """Foreign text as a terminal may show it."""
 
 from reconciler.core.observed import PortHolder
-from reconciler.core.text import printable
+from reconciler.core.text import printable, without_keys
 from reconciler.errors import Diagnostic, Position, Severity
 
 
@@ -18,3 +18,9 @@ def test_a_diagnostic_has_one_line_for_where_there_is_only_one() -> None:
     place = Position("x.yaml", 2, 3)
     assert Diagnostic(Severity.ERROR, "odd", place, "do this").line == "x.yaml:2:3: odd; do this"
     assert Diagnostic(Severity.ERROR, "odd").line == "odd"
+
+
+def test_what_may_be_secret_about_a_url_is_left_out() -> None:
+    assert without_keys("https://ann:x@h/a?sig=b&k=c is odd") == "https://***@h/a?… is odd"
+    assert without_keys("is it x?") == "is it x?"
+    assert without_keys("https://h/a?") == "https://h/a?"
