@@ -42,14 +42,16 @@ def attempt(
     back: Callable[[Launch], None],
 ) -> None:
     """Let a version get ready; where it fails, what served before it is started again."""
+    if last_good and isinstance(effect, StartServer):
+        # Now that what served has ended: a death of that is no failure of this version.
+        note(state, effect.instance, replace(last_good, began=True))
     try:
         version()
     except EngineError as error:
         if last_good:
             instance, was_tried = last_good.launch.instance, isinstance(error, StartFailedError)
-            if was_tried:
-                # A run that is killed from here on must not lead to another try.
-                note(state, instance, replace(last_good, failed=error.message))
+            # A run that is killed from here on must not lead to another try, if there was one.
+            note(state, instance, replace(last_good, failed=error.message if was_tried else ""))
             serves, said = _go_back(back, last_good.launch)
             if serves and not was_tried:
                 # There was no process of it: the next try is the first one.

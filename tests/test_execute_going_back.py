@@ -76,6 +76,15 @@ def test_nobody_meets_a_new_version_before_it_is_noted_that_it_works(run: Run) -
     assert run.world.state.read().last_good == {}
 
 
+def test_that_it_was_begun_is_noted_before_it_is(run: Run) -> None:
+    """Until then a death is that of what served before: no version failed."""
+    run.begin()
+    stopped_for_a_new_one(run)
+    [result] = run.execute(replacing(run, Behaviour(loads_s=15)), cancel=run.world.cancel(after=5))
+    assert result.outcome is Outcome.CANCELLED
+    assert run.world.state.read().last_good == {"m": replace(NOTED, began=True)}
+
+
 def test_what_is_given_up_is_noted_before_the_old_one_starts(run: Run) -> None:
     noted = LastGood(OLD, NEW.spec_hash, "no memory")
     back = start_step(1, OLD)
@@ -99,7 +108,8 @@ def test_what_was_noted_long_ago_goes_with_whatever_is_wanted_and_ready(
     else:
         start = start_step(1, OLD)
         assert isinstance(start.effect, StartServer)
-        run.only(replace(start, effect=replace(start.effect, is_back=is_back)))
+        given_up = NOTED if is_back else None
+        run.only(replace(start, effect=replace(start.effect, given_up=given_up)))
     assert run.world.state.read().last_good == ({"m": NOTED} if is_back else {})
 
 
@@ -123,6 +133,12 @@ def test_one_that_could_not_be_started_at_all_may_be_tried_again(run: Run) -> No
     result = run.only(replacing(run, Behaviour()))
     assert "already runs (pid 7); the old one " in result.reason
     assert run.world.state.read().last_good == {}
+
+
+def test_one_that_could_not_be_started_has_no_part_in_the_end_of_the_old_one(run: Run) -> None:
+    run.world.runtime.faults["start"] = EngineError("a copy of m already runs (pid 7)")
+    run.only(replacing(run, Behaviour(), Behaviour(dies_after_s=0, code=3)))
+    assert run.world.state.read().last_good == {"m": NOTED}
 
 
 def test_one_that_was_left_loading_is_gone_back_from(run: Run) -> None:

@@ -40,6 +40,8 @@ class LastGood:
     """The spec of the version that shall follow it."""
     failed: str = ""
     """Why that version failed, once it has."""
+    began: bool = False
+    """It was begun: what died since is that version. Until then it is what served before."""
 
 
 def read_last_good(values: Mapping[str, Any]) -> LastGood:
@@ -52,4 +54,5 @@ def read_last_good(values: Mapping[str, Any]) -> LastGood:
     launch["env"] = tuple((str(name), str(value)) for name, value in launch["env"])
     for name in ("command", "argv", "weights"):
         launch[name] = tuple(map(str, launch[name]))
-    return LastGood(Launch(**launch), SpecHash(values["tried"]), str(values["failed"]))
+    began = values.get("began") is True
+    return LastGood(Launch(**launch), SpecHash(values["tried"]), str(values["failed"]), began)

@@ -163,7 +163,7 @@ def noted_failure(case: Case, spec: SpecHash, observed: ObservedState) -> str:
         return ""
     # That the machine went down is no fault of a version.
     died = death is not None and case.keep is None and death.reason != REBOOTED.reason
-    return known.failed or (death.reason if death and died else "")
+    return known.failed or (death.reason if death and died and known.began else "")
 
 
 def _seen_failure(case: Case, spec: SpecHash, observed: ObservedState) -> str:

@@ -163,8 +163,7 @@ class StopServer:
     unroute: bool
     """Take the instance's stable socket name away first, if it still points at this copy."""
     last_good: LastGood | None = None
-    """What is to be had back if its successor fails: noted before it ends, so that a run that is
-    killed loses it not."""
+    """What is to be had back if its successor fails: noted before it ends, as runs are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +177,17 @@ class StartServer:
     fallback: Launch | None = None
     """What served until now and was stopped for this one: started again if this one fails."""
     given_up: LastGood | None = None
-    """This one is what served before; the version that failed is to be known from here on."""
-    is_back: bool = False
-    """This one is what served before: that it is ready proves nothing of what is wanted."""
+    """This one is what served before: that, and why another one failed, is to be known first."""
 
     @property
     def instance(self) -> InstanceName:
         """Whose process it is."""
         return self.launch.instance
+
+    @property
+    def is_back(self) -> bool:
+        """It is what served before: that it is ready proves nothing of what is wanted."""
+        return self.given_up is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def noted(
     if known is None or known.launch.spec_hash == spec:
         return None
     same_place = tcp_port(known.launch.address) == tcp_port(address)
-    return replace(known, tried=spec, failed="") if same_place else None
+    return replace(known, tried=spec, failed="", began=False) if same_place else None
 
 
 def plan_back(
@@ -80,8 +80,9 @@ def plan_back(
         launch = replace(known.launch, public_port=wanted.model.port)
         # A death is told by the slot that is taken now: nobody could see it any more.
         failed = noted_failure(case, wanted.spec.hash, observed)
-        given_up = replace(known, failed=failed) if failed else None
-        effect = StartServer(launch, startup_s, given_up=given_up, is_back=True)
+        was = observed.journal.last_good[case.name]
+        given_up = replace(was, failed=failed or was.failed, began=False)
+        effect = StartServer(launch, startup_s, given_up=given_up)
         draft.step(change.address, effect, "it served before", needs)
         return replace(change, action=Action.CREATE, reason="what served before is started again")
     if keep.spec != known.launch.spec_hash:

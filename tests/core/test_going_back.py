@@ -133,12 +133,14 @@ NEW = instances(ONE)["a"].spec.hash
 A = InstanceName("a")
 
 
-def noted(failed: str = "", tried: SpecHash = NEW, spec: SpecHash = OLD.spec) -> Journal:
+def noted(
+    failed: str = "", tried: SpecHash = NEW, spec: SpecHash = OLD.spec, *, began: bool = False
+) -> Journal:
     """What that run left: the old one's launch."""
     start = start_in(plan(ONE, observed(ONE, OLD)))
     assert start.fallback
     launch = replace(start.fallback, spec_hash=spec)
-    return Journal(last_good={A: LastGood(launch, tried, failed)})
+    return Journal(last_good={A: LastGood(launch, tried, failed, began)})
 
 
 def old_launch() -> Launch:
@@ -210,10 +212,12 @@ FAILED = (
 
 
 def test_one_that_failed_is_left_for_the_old_one() -> None:
-    for special in ({"journal": noted("no memory")}, {"journal": noted(), "deaths": died()}):
+    begun = noted(began=True)
+    for special in ({"journal": noted("no memory")}, {"journal": begun, "deaths": died()}):
         made = plan(ONE, observed(ONE, **special))
         given_up = LastGood(old_launch(), NEW, "no memory")
-        assert start_in(made) == StartServer(old_launch(), 600.0, given_up=given_up, is_back=True)
+        assert start_in(made) == StartServer(old_launch(), 600.0, given_up=given_up)
+        assert start_in(made).is_back
         change = of_instance(made)
         assert (change.action, change.blocked) == (Action.CREATE, FAILED)
         assert change.reason == "what served before is started again"
@@ -247,10 +251,11 @@ def test_an_operator_may_try_it_again() -> None:
     "special",
     [
         {"journal": noted("no memory", SpecHash("f" * 12))},
-        {"journal": noted(), "deaths": died(REBOOTED.reason)},
+        {"journal": noted(began=True), "deaths": died(REBOOTED.reason)},
+        {"journal": noted(), "deaths": died()},
         {"journal": noted("no memory", spec=NEW)},
     ],
-    ids=["another version", "the machine went down", "it is what is wanted"],
+    ids=["another version", "the machine went down", "what served died", "it is what is wanted"],
 )
 def test_that_is_no_failure_of_this_version(special: dict[str, object]) -> None:
     made = plan(ONE, observed(ONE, **special))
@@ -288,10 +293,13 @@ def test_what_is_blocked_for_another_reason_is_gone_back_from_too() -> None:
     old = stray("a", address="127.0.0.1:8001")
     [stop] = stops_in(plan(state, observed(state, old)))
     assert stop.last_good
-    journal = Journal(last_good={A: stop.last_good})
+    journal = Journal(last_good={A: replace(stop.last_good, began=True)})
     made = plan(state, observed(state, journal=journal, ports=holders(8001)))
     assert start_in(made).launch.spec_hash == old.spec
-    assert (start_in(made).given_up, start_in(made).is_back) == (None, True)
+    assert start_in(made).given_up == stop.last_good
+    failed = replace(stop.last_good, tried=SpecHash("f" * 12), failed="no memory")
+    seen = observed(state, journal=Journal(last_good={A: failed}), ports=holders(8001))
+    assert start_in(plan(state, seen)).given_up == failed
     # From a port to a socket there is no way back.
     assert start_in(plan(ONE, observed(ONE, journal=journal))).fallback is None
 

@@ -120,6 +120,20 @@ def test_what_was_ready_when_its_run_was_killed_is_no_failed_try(
     assert fakes.run(*APPLY).out.startswith("No changes.")
 
 
+def test_the_end_of_what_served_is_no_failed_try_of_what_was_to_follow(
+    fakes: Lab, commands: Launcher
+) -> None:
+    """The run was killed before it told the old one to end; that crashed before the next one."""
+    fakes.write({"a": {"params": {"temp": 0.1}}})
+    fakes.apply()
+    fakes.write({"a": {"params": {"temp": 0.2}}})
+    noted = "after write state/journal.json (#2)"
+    assert commands.run(fakes, *APPLY, fault=Fault(noted)).was_killed
+    machine.end(fakes.pids().values())
+    fakes.apply()
+    assert "--temp 0.2" in machine.command_line(fakes.pids()["a"])
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_while_loading(fakes: Lab, number: signal.Signals, code: int) -> None:
     """It says what is left; what loads goes on loading; the next apply completes it."""
