@@ -204,20 +204,15 @@ def plan(
     workspace = where.there
     # Of a thousand models it takes longer to write than to plan.
     document = cache(partial(plan_document, seen, workspace, wanted, where.snapshot))
-    text = plan_text(seen.plan, seen.guards, nothing=NOTHING_RUNS if destroy else "")
+    nothing = NOTHING_RUNS if destroy else where.no_change if not seen.plan.only else ""
+    text = plan_text(seen.plan, seen.guards, nothing=nothing)
     _print(document, text, form, output)
     if json_into:
         write_json(json_into, document())
     if out:
         basis = basis_of(seen.plan, seen.observed)
         save_plan(out, SavedPlan(workspace.site.root, options, basis, document(), text))
-        host = f" on {printable(where.snapshot.host)}" if where.snapshot else ""
-        line = f"{host}: {_applying(out, seen.guards)}"
-        if not seen.guards:
-            output.talk(f"Saved in {out}. This carries it out{line}")
-        else:
-            wanted_so = f"; if that is what you want{line}" if flags_of(seen.guards) else ""
-            output.talk(f"Saved in {out}. It is refused as it is{wanted_so}")
+        _tell_saved(out, seen, where, output)
     if seen.guards:
         return ExitCode.REFUSED
     changes = not seen.plan.is_noop or bool(seen.plan.blocked)
@@ -240,6 +235,12 @@ class _Place:
         if self.snapshot is None:
             return self.workspace
         return replace(self.workspace, site=site_of(self.snapshot, self.workspace))
+
+    @property
+    def no_change(self) -> str:
+        """What is said of no changes, where it is not that a machine matches the file."""
+        said = f"From {self.against} to {self.workspace.site.desired} there is nothing to do."
+        return said if self.against else ""
 
     def there_by(self, desired: DesiredState) -> There:
         """What tells which models run there, and which renders there are."""
@@ -353,6 +354,16 @@ def show(
         reasons = (f"  - {reason}" for reason in why)
         output.data("\n".join(["Stale: `apply` refuses it. Since it was made:", "", *reasons]))
     return ExitCode.OK
+
+
+def _tell_saved(out: Path, seen: Round, where: _Place, output: Output) -> None:
+    host = f" on {printable(where.snapshot.host)}" if where.snapshot else ""
+    line = f"{host}: {_applying(out, seen.guards)}"
+    if not seen.guards:
+        output.talk(f"Saved in {out}. This carries it out{line}")
+        return
+    wanted_so = f"; if that is what you want{line}" if flags_of(seen.guards) else ""
+    output.talk(f"Saved in {out}. It is refused as it is{wanted_so}")
 
 
 def _applying(plan: Path, guards: Sequence[Guard]) -> str:

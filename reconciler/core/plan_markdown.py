@@ -99,10 +99,16 @@ def _left_out(what: str, count: int) -> list[str]:
 def _seen(document: Mapping[str, Any]) -> list[str]:
     """Of which machine it is, where that is not the one that it was made on."""
     taken = document["observed"].get("snapshot")
+    if taken is None and _is_against_a_file(document):
+        return ["No machine was looked at: this is what the change of the file does.", ""]
     if taken is None:
         return []
     where = f"{_code(taken['root'])} on {_code(taken['host'])}"
     return [f"Against a snapshot of {where}: {_escaped(taken['age'])}.", ""]
+
+
+def _is_against_a_file(document: Mapping[str, Any]) -> bool:
+    return bool(document["observed"].get("source") == "none")
 
 
 def _is_shown(change: Mapping[str, Any]) -> bool:
@@ -140,6 +146,8 @@ def _nothing(document: Mapping[str, Any]) -> str:
         return f"There is nothing to do for {_escaped(selection.words)}."
     if said["destroy"]:
         return "Nothing of this root runs."
+    if _is_against_a_file(document):
+        return "There is nothing to do."
     return f"The machine matches {_code(document['desired']['path'])}."
 
 

@@ -119,6 +119,9 @@ def test_of_which_machine_it_is_and_how_old_that_is() -> None:
         "Against a snapshot of <code>/srv/llm</code> on <code>gpu\\_1</code>: 3h12m old, "
         "of 2026-11-26 10:02 UTC.\n"
     ) in text
+    none = plan_markdown(document(plan(FEW, running(FEW)), observed={"source": "none"}))
+    assert "No machine was looked at: this is what the change of the file does.\n" in none
+    assert "**No changes.** There is nothing to do.\n" in none
     # As a plan was saved before there were snapshots.
     assert "snapshot" not in plan_markdown(document(plan(FEW, running(FEW)), observed={}))
 

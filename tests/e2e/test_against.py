@@ -29,7 +29,8 @@ def repository(fakes: Lab) -> Lab:
 def test_from_a_commit_to_the_file(repository: Lab) -> None:
     lab = repository
     same = lab.plan("--against", "main")
-    assert "No changes." in same.out
+    assert "No changes. From main to desired/x.yaml there is nothing to do." in same.out
+    assert "There is nothing to do for a." in lab.plan("--against", "main", "--target", "a").out
     assert "this is what changes where main is in force" in same.err
     lab.write({"a": {"params": {"temp": 0.7}, "rollout": "surge"}, "c": {}})
     made = lab.plan("--against", "HEAD", "--detailed-exitcode", code=2)
