@@ -37,3 +37,10 @@ def test_a_wrong_address_is_told_the_right_ones(name: str) -> None:
     with pytest.raises(UsageError) as none:
         selection_of((name,), (), (), bare, there)
     assert "the file has none" in none.value.hint or name == "run/x"
+
+
+@pytest.mark.parametrize("name", ["instance.a", "model_file.a", "instance.a[1]"])
+def test_who_types_an_address_of_a_plan_is_told_the_name(name: str) -> None:
+    with pytest.raises(UsageError) as no:
+        of(name)
+    assert no.value.hint == "did you mean a?"

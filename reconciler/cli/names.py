@@ -32,7 +32,9 @@ def known_model(name: str, desired: DesiredState) -> ModelName:
     if model in desired.models:
         return model
     known = [*desired.models, *(alias for one in desired.models.values() for alias in one.aliases)]
-    near = get_close_matches(model, known, n=1)
+    # Plans call them by their addresses.
+    bare = model.removeprefix("instance.").removeprefix("model_file.")
+    near = [bare] if bare in known else get_close_matches(model, known, n=1)
     if near:
         hint = f"did you mean {near[0]}?"
     elif desired.models:

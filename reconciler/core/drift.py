@@ -105,8 +105,8 @@ def drift_lines(found: Sequence[Drift], file: str, parts: Collection[str] = ()) 
     `parts`: what was applied in part since, of a file that was not kept.
     """
     names = ", ".join(sorted(parts))
-    since = [f"Since then {names} was applied in part; this is against the last whole apply."]
-    after = since if parts else []
+    said = f"Since then {names} {'were' if len(parts) > 1 else 'was'} applied in part"
+    after = [f"{said}; this is against the last whole apply."] if parts else []
     if not found:
         return [f"No drift: all is as it was applied from {file}.", *after]
     lines = []

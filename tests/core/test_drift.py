@@ -60,7 +60,7 @@ def test_as_it_was_applied() -> None:
     assert drift_lines((), "desired/x.yaml") == [
         "No drift: all is as it was applied from desired/x.yaml."
     ]
-    since = "Since then a, b was applied in part; this is against the last whole apply."
+    since = "Since then a, b were applied in part; this is against the last whole apply."
     assert drift_lines((), "f", {"b", "a"})[-1] == since
     assert said(beside(replace(SEEN.servers[0], phase=Phase.STARTING))) == {}
     # What the lock file lacks is the next apply's matter.
