@@ -2,8 +2,8 @@
 
 In: events. Out: each as JSON on a command's stdin, or as the body of a POST; and why that failed.
 It has a thread of its own: whoever has something told never waits. One is told at a time, in their
-order, for `LIMIT_S` at most; of too many that wait the oldest are dropped. The URL may hold a
-password: it is masked wherever it is said.
+order, for `LIMIT_S` at most; of too many that wait the oldest are dropped. The URL may be a secret
+as a whole, as that of a chat's webhook is: only its host is said.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Addressees:
             raise UsageError(f"--notify-command cannot be read: {error}", hint=hint) from error
         if url and not _is_web(url):
             raise UsageError(
-                f"--notify-url is no http or https URL: {masked(url)}",
+                "--notify-url is no http or https URL",
                 hint="like https://example.com/hook",
             )
         return cls(words, url or "")
@@ -61,6 +61,12 @@ def _is_web(url: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _host_of(url: str) -> str:
+    """All of it that may be said."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
 class Herald:
@@ -116,7 +122,7 @@ class Herald:
             return ""
         import httpx  # noqa: PLC0415 - 40 ms that only who is told by a URL need pay
 
-        where = masked(self._to.url)
+        where = _host_of(self._to.url)
         headers = {"content-type": "application/json"}
         try:
             with (
