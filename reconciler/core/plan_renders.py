@@ -24,6 +24,7 @@ from reconciler.core.render_view import render_context
 from reconciler.core.renders import ObservedRender, RenderNote, attempt_of, digest_of
 from reconciler.core.site import Site
 from reconciler.core.templating import TemplateFailedError, fill_in
+from reconciler.core.text import PASSWORD
 from reconciler.core.words import RENDER_ADDRESS
 from reconciler.errors import Position
 
@@ -174,8 +175,10 @@ def _shown(line: str | None, keys: frozenset[str]) -> str | None:
 
 
 def _is_secret(line: str, keys: frozenset[str]) -> bool:
+    if _SECRET_LINE.search(line) or PASSWORD.search(line):
+        return True
     words = {*line.split(), *_BORDER.split(line)}
-    return bool(_SECRET_LINE.search(line)) or any(digest_of(word) in keys for word in words)
+    return any(digest_of(word) in keys for word in words)
 
 
 def holds_secret(text: str, keys: frozenset[str]) -> bool:

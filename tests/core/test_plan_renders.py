@@ -191,6 +191,12 @@ def test_a_key_of_the_gateway_is_never_shown() -> None:
     assert shown == [MASK, MASK, MASK, "k-4711-kk", ""]
 
 
+def test_a_password_in_a_url_is_never_shown() -> None:
+    text = "DB_URL=postgres://ann:s3cret@h/db\nurl: https://h/x@y\n"
+    shown = [one.after for one in differing_lines("", text, is_ours=True)]
+    assert shown == [MASK, "url: https://h/x@y"]
+
+
 def test_large_differences_are_cut() -> None:
     many = list(differing_lines("", "\n".join(map(str, range(MOST_LINES + 3))), is_ours=True))
     assert len(many) == MOST_LINES + 1
