@@ -1,8 +1,8 @@
 """Going back: what serves again where the version that was to follow it does not get ready.
 
 In: a case, what was noted of an earlier try. Out: the launch to go back to, and the steps that do
-it where a run that should have was killed. A version that failed is not tried a second time: that
-is for `core.obstacles` to say.
+it where a run that should have was killed, in the middle of a drain too. A version that failed is
+not tried a second time: that is for `core.obstacles` to say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from reconciler.core.cases import Case
 from reconciler.core.draft import Draft
 from reconciler.core.launch import LastGood, Launch
-from reconciler.core.observed import ObservedState
+from reconciler.core.observed import ObservedServer, ObservedState
 from reconciler.core.obstacles import held, noted_failure
 from reconciler.core.plan import Action, AwaitReady, Change, StartServer
 from reconciler.core.resolve import Instance, tcp_port
@@ -68,9 +68,9 @@ def plan_back(
     """The wanted version cannot be started (again), and nothing serves: what served before does."""
     keep = case.keep
     known = noted(case.name, wanted.spec.hash, wanted.address, observed)
-    if known is None:
-        return change
     if keep is None:
+        if known is None:
+            return change
         last = observed.last_exit(case.name)
         if last and last.spec != wanted.spec.hash and held(wanted, observed):
             # It ended as well: it waits for its turn, or was given up, like any other.
@@ -85,10 +85,23 @@ def plan_back(
         effect = StartServer(launch, startup_s, given_up=given_up)
         draft.step(change.address, effect, "it served before", needs)
         return replace(change, action=Action.CREATE, reason="what served before is started again")
-    if keep.spec != known.launch.spec_hash:
-        return change
-    if keep.phase is Phase.STARTING or (keep.phase is Phase.READY and not keep.routed):
-        wait = AwaitReady(case.name, keep.ref, keep.address, startup_s, is_back=True)
-        draft.step(change.address, wait, "it served before", set())
+    is_back = known is not None and keep.spec == known.launch.spec_hash
+    if is_cut_off(case) or (is_back and keep.phase is Phase.STARTING):
+        serve_again(draft, case, keep, startup_s)
         return replace(change, action=Action.ADOPT, reason="what served before is to serve again")
     return change
+
+
+def is_cut_off(case: Case) -> bool:
+    """Whether it serves and nobody reaches it: the run that was to end it was killed."""
+    keep = case.keep
+    return bool(keep and keep.phase is Phase.READY and not keep.routed and not case.is_wedged)
+
+
+def serve_again(draft: Draft, case: Case, keep: ObservedServer, startup_s: float) -> None:
+    """Let it serve while something else is waited for; a stop of it, or of a copy, comes later."""
+    wait = AwaitReady(case.name, keep.ref, keep.address, startup_s, is_back=True)
+    number = draft.step(f"instance.{case.name}", wait, "it served before", set())
+    for server in (keep, *case.extras):
+        if server.ref in draft.stops:
+            draft.follows(draft.stops[server.ref], number)

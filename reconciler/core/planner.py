@@ -46,7 +46,7 @@ from reconciler.core.plan import (
     StartServer,
     StopServer,
 )
-from reconciler.core.plan_back import last_good, noted, plan_back
+from reconciler.core.plan_back import is_cut_off, last_good, noted, plan_back, serve_again
 from reconciler.core.plan_files import plan_files
 from reconciler.core.plan_gateway import open_to_all, plan_gateway, wanted_gateway
 from reconciler.core.plan_lock import plan_lock
@@ -266,7 +266,10 @@ def _plan_start(
     before = case.extras if case.surges or not keep else (keep, *case.extras)
     needs = {draft.stops[server.ref] for server in before}
     needs |= _address_stops(draft, wanted, gateway_stop)
-    needs |= draft.files.get(case.model_name, set())
+    to_come = draft.files.get(case.model_name, set())
+    needs |= to_come
+    if keep and to_come and is_cut_off(case):
+        serve_again(draft, case, keep, _startup(wanted, files))
     last_exit = observed.last_exit(case.name)
     reason = f"exited: {last_exit.reason}" if last_exit else "not running"
     details = differences.creation(wanted.model, wanted.spec, files.given)

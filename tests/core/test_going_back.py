@@ -6,12 +6,32 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
-from builders import SITE, desired, holders, instances, observed, plan, server, stray
+from builders import (
+    SITE,
+    all_files,
+    desired,
+    disk,
+    disks,
+    files_of,
+    holders,
+    instances,
+    observed,
+    plan,
+    server,
+    steps_of,
+    stray,
+)
 
 from reconciler.core.causes import REBOOTED
 from reconciler.core.desired import DesiredState
 from reconciler.core.launch import LastGood, Launch, read_last_good
-from reconciler.core.observed import Crashes, Journal, LastExit, ObservedServer
+from reconciler.core.observed import (
+    Crashes,
+    FileStatus,
+    Journal,
+    LastExit,
+    ObservedServer,
+)
 from reconciler.core.obstacles import launch_id
 from reconciler.core.plan import Action, AwaitReady, Change, Plan, StartServer, StopServer
 from reconciler.core.planner import make_plan
@@ -265,8 +285,12 @@ def test_that_is_no_failure_of_this_version(special: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "live",
-    [replace(OLD, phase=Phase.STARTING, routed=False), replace(OLD, routed=False)],
-    ids=["loads", "is not routed"],
+    [
+        replace(OLD, phase=Phase.STARTING, routed=False),
+        replace(OLD, routed=False),
+        stray("a", spec=SpecHash("3" * 12), routed=False),
+    ],
+    ids=["loads", "is not routed", "another one is not routed"],
 )
 def test_an_old_one_that_was_started_again_is_waited_for(live: ObservedServer) -> None:
     made = plan(ONE, observed(ONE, live, journal=noted("no memory")))
@@ -302,6 +326,43 @@ def test_what_is_blocked_for_another_reason_is_gone_back_from_too() -> None:
     assert start_in(plan(state, seen)).given_up == failed
     # From a port to a socket there is no way back.
     assert start_in(plan(ONE, observed(ONE, journal=journal))).fallback is None
+
+
+# ---- after a run that was killed while it drained the old one
+
+
+def test_one_that_was_being_drained_serves_on_where_it_cannot_be_replaced() -> None:
+    state = desired({"a": {"port": 8001}})
+    drained = stray("a", routed=False)
+    seen = observed(state, drained, ports=holders(8001))
+    made = plan(state, seen)
+    [step] = made.steps
+    assert step.effect == AwaitReady(A, drained.ref, drained.address, 600.0, is_back=True)
+    assert "8001 is held by" in of_instance(made).blocked
+    # Nobody is sent to one that does no work, or loads.
+    assert not plan(state, replace(seen, wedged={drained.ref: "it is stuck"})).steps
+    assert not plan(state, replace(seen, servers=(replace(drained, phase=Phase.STARTING),))).steps
+
+
+@pytest.mark.parametrize(
+    ("rollout", "stop", "start"),
+    [("recreate", "<1 ~3", "<1,2"), ("surge", "<1,4 ~3", "<1")],
+)
+def test_one_that_was_being_drained_serves_on_while_files_come(
+    rollout: str, stop: str, start: str
+) -> None:
+    hub = {"source": {"repo": "o/m"}, "quant": "Q4_K_M", "rollout": rollout}
+    state = desired({"a": hub})
+    files = all_files(state, a=files_of(state.models["a"], FileStatus.MISSING))
+    special = {"files": files, "disks": disks(disk(2**40), "a")}
+    made = plan(state, observed(state, stray("a", routed=False), **special))
+    assert steps_of(made) == [
+        "1 FetchFiles model_file.a",
+        f"2 StopServer instance.a {stop}",
+        "3 AwaitReady instance.a",
+        f"4 StartServer instance.a {start}",
+    ]
+    assert len(plan(state, observed(state, stray("a"), **special)).steps) == 3
 
 
 def test_what_is_not_wanted_is_not_gone_back_to() -> None:
