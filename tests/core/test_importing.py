@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from import_cases import CASES, expected, read
 
 from reconciler.core.importing.carried import Carried, Imported, Remark
+from reconciler.core.importing.environment import take_variables
 from reconciler.core.importing.flags import Given, flags_of, take_flags
 from reconciler.core.importing.recognise import SourceKind, recognise
 from reconciler.core.importing.settle import settled
@@ -85,6 +86,15 @@ def test_what_has_no_place_here_is_said(words: tuple[str, ...], said: str) -> No
     assert [one.said for one in model.remarks if said in one.said]
     assert "a word belongs to no flag" in text
     assert "hunter" not in text
+
+
+def test_variables_that_are_or_hold_a_secret_are_left_out() -> None:
+    imported = Imported("a test", "test")
+    model = imported.add("m", "here")
+    pairs = {"MY_TOKEN": "hunter2", "HTTPS_PROXY": "http://ann:hunter2@proxy:1", "PLAIN": "x"}
+    take_variables(model, [(name, value, "here") for name, value in pairs.items()])
+    assert [one.said.split("`")[1] for one in model.remarks] == ["MY_TOKEN", "HTTPS_PROXY"]
+    assert model.part("env") == {"PLAIN": Raw("x")}
 
 
 def test_quiet_hosts_ports_and_files() -> None:
