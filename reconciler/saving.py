@@ -20,7 +20,7 @@ from reconciler.core import assumed
 from reconciler.core.basis import Basis, basis_of, differences, pins_digest
 from reconciler.core.guards import Allowed
 from reconciler.core.parse import SourceText
-from reconciler.core.plan import Guard
+from reconciler.core.plan import Action, Guard, Plan
 from reconciler.core.plan_file import (
     Options,
     SavedPlan,
@@ -29,7 +29,7 @@ from reconciler.core.plan_file import (
     read_plan_file,
 )
 from reconciler.core.plan_parts import with_reason
-from reconciler.core.present import plan_values
+from reconciler.core.present import is_suspended, plan_values
 from reconciler.core.resolve import model_of
 from reconciler.core.snapshot import Snapshot, age_text
 from reconciler.core.words import InstanceName
@@ -280,9 +280,20 @@ def judge(
     settled = replace(wanted, selection=replace(wanted.selection, replacing=frozenset()))
     again = replan(settled, workspace.site, seen.observed, allowed)
     is_replaced = not _still_to_replace(saved, now)
-    if is_same_file and is_pinned and is_replaced and again.plan.is_noop:
+    is_all = again.plan.is_noop and not _left_undone(saved, again.plan)
+    if is_same_file and is_pinned and is_replaced and is_all:
         return Verdict(Standing.DONE, seen=again)
     return Verdict(Standing.STALE, reasons)
+
+
+def _left_undone(saved: SavedPlan, now: Plan) -> bool:
+    """Whether something that it was to make is not there: it has failed, is blocked or stopped."""
+    made = {
+        address
+        for address, action in saved.actions.items()
+        if action not in {Action.NO_OP, Action.DELETE}
+    }
+    return any(one.address in made and (one.blocked or is_suspended(one)) for one in now.changes)
 
 
 def _still_to_replace(saved: SavedPlan, now: Basis) -> set[str]:

@@ -128,8 +128,13 @@ def _warning_line(warning: Diagnostic) -> str:
 
 
 def _is_shown(change: Change) -> bool:
-    suspended = change.type is ResourceType.INSTANCE and change.reason.startswith("suspended")
-    return bool(change.action is not Action.NO_OP or change.blocked or change.drift or suspended)
+    is_still = change.action is Action.NO_OP and not change.blocked and not change.drift
+    return not is_still or is_suspended(change)
+
+
+def is_suspended(change: Change) -> bool:
+    """Whether somebody has stopped it."""
+    return change.type is ResourceType.INSTANCE and change.reason.startswith("suspended")
 
 
 def _change_lines(change: Change) -> list[str]:

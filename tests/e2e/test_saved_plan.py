@@ -75,6 +75,24 @@ def test_a_plan_and_a_desired_file_are_told_apart(fakes: Lab) -> None:
     assert not fakes.state.exists()
 
 
+def test_what_has_failed_or_was_stopped_since_was_not_applied(fakes: Lab) -> None:
+    """Nothing is left to do of it then, and yet not all that it wants is so."""
+    fakes.write({"a": {}, "b": {}})
+    fakes.apply()
+    fakes.write({"a": {"args": {"fake-exit-loading": 1}}, "b": {}})
+    plan = saved(fakes)
+    assert "the old one serves again" in fakes.run("apply", str(plan), code=3).err
+    why = "instance.a: it was to be replaced; now it would stay as it is (this version was tried"
+    assert why in fakes.run("show", str(plan)).out
+    assert why in fakes.run("apply", str(plan), code=4).err
+    fakes.write({"a": {"params": {"temp": 0.1}}, "b": {}})
+    plan = saved(fakes)
+    fakes.run("stop", "a")
+    assert "(suspended by `stop`)" in fakes.run("apply", str(plan), code=4).err
+    fakes.run("start", "a")
+    assert "It was applied" in fakes.run("show", str(plan)).out
+
+
 def test_the_line_that_carries_it_out_does_so_as_it_is_typed(fakes: Lab) -> None:
     """Whatever its name is, and with the flags that guards ask for; into a file of `mktemp` too."""
     fakes.write({name: {} for name in "abcdefg"} | {"kept": {"protect": True}})
