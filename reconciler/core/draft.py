@@ -55,11 +55,6 @@ class Draft:
         step = self.steps[number - 1]
         self.steps[number - 1] = replace(step, needs=tuple(sorted({*step.needs, *needs})))
 
-    def follows(self, number: int, before: int) -> None:
-        """Let a step wait for the end of another one, however that ends."""
-        step = self.steps[number - 1]
-        self.steps[number - 1] = replace(step, after=tuple(sorted({*step.after, before})))
-
     def keeps(self, number: int, last_good: LastGood) -> None:
         """Let a stop note what can be gone back to."""
         step = self.steps[number - 1]

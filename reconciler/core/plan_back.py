@@ -104,4 +104,4 @@ def serve_again(draft: Draft, case: Case, keep: ObservedServer, startup_s: float
     number = draft.step(f"instance.{case.name}", wait, "it served before", set())
     for server in (keep, *case.extras):
         if server.ref in draft.stops:
-            draft.follows(draft.stops[server.ref], number)
+            draft.also_needs(draft.stops[server.ref], {number})
