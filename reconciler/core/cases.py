@@ -148,9 +148,16 @@ def _is_wrong(loaded: str, file: ObservedFile, hashes: Mapping[str, str]) -> boo
     """Whether this identity had wrong bytes, or was changed in place to what has them."""
     if loaded == file.identity:
         return is_other(hashes.get(loaded, ""), file.digest)
-    inode = loaded.split(":")[:2]
-    found = (one for identity, one in hashes.items() if identity.split(":")[:2] == inode)
-    return any(is_other(one, file.digest) for one in found)
+    inode, at = _place(loaded)
+    # What lay there before it was loaded was mended in place, or left its inode to this file.
+    later = (one for one in hashes if one == file.identity or _place(one)[1] >= at)
+    return any(_place(one)[0] == inode and is_other(hashes[one], file.digest) for one in later)
+
+
+def _place(identity: str) -> tuple[list[str], int]:
+    """Of a file: device and inode, and when it was changed last, in nanoseconds."""
+    words = identity.split(":")
+    return words[:2], int(words[-1]) if words[-1].isdecimal() else 0
 
 
 def _case(

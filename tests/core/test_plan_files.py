@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from builders import all_files, desired, files_of, observed, plan, steps_of
+import pytest
+from builders import all_files, desired, files_of, observed, plan, server, steps_of
 
 from reconciler.core.capacity import to_fetch
+from reconciler.core.cases import make_cases
 from reconciler.core.observed import FileStatus, ObservedFile, ObservedFiles
 from reconciler.core.plan import FetchFiles, Plan, StartServer, Step
 from reconciler.core.plan_files import plan_verification
@@ -100,3 +102,26 @@ def test_a_plan_that_reads_what_is_here() -> None:
     made = plan_verification("x.yaml", files)
     assert [change.address for change in made.changes] == ["model_file.a", "model_file.b"]
     assert steps_of(made) == ["1 VerifyFiles model_file.a"]
+
+
+@pytest.mark.parametrize(
+    ("here", "wrong", "is_spoiled"),
+    [
+        ("1:2:8:9", "1:2:8:1", False),
+        ("1:3:8:9", "1:2:8:9", True),
+        ("1:2:8:1", "1:2:8:1", True),
+    ],
+    ids=["mended, and touched since", "fetched anew", "an old file copied over it"],
+)
+def test_wrong_bytes_count_that_came_after_it_had_loaded(
+    here: str, wrong: str, *, is_spoiled: bool
+) -> None:
+    """What was mended in place has the inode of the wrong bytes before it."""
+    one = replace(files_of(STATE.models["a"]), files=(ObservedFile("x", 8, here, digest="right"),))
+    seen = observed(
+        STATE,
+        server(STATE, "a", files="1:2:8:5"),
+        files=all_files(STATE, a=one),
+        hashes={wrong: "wrong", "1:2:8:5": "right"},
+    )
+    assert (make_cases(STATE, seen)[0].restart == "it runs on wrong bytes") is is_spoiled
