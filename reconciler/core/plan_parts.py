@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.plan import (
     Action,
+    AwaitReady,
     Change,
     FetchFiles,
     FileEffect,
@@ -185,14 +186,21 @@ def _part(plan: Plan, group: set[str], every: set[ModelName]) -> Part:
 
 
 def leave_stops_out(plan: Plan, why: str) -> Plan:
-    """The plan without anything that ends or replaces a server: only what is missing is made."""
+    """The plan without anything that ends or replaces a server: only what is missing is made.
+
+    Who was cut off by an earlier run, to be ended, serves on.
+    """
     out = {
         change.address
         for change in plan.changes
         if change.type is ResourceType.INSTANCE
         and change.action in {Action.DELETE, Action.REPLACE, Action.SURGE}
     }
-    return without(plan, out, why)
+    rest = without(plan, out, why)
+    routes = (
+        step for step in plan.steps if step.address in out and isinstance(step.effect, AwaitReady)
+    )
+    return replace(rest, steps=tuple(sorted((*rest.steps, *routes), key=lambda one: one.number)))
 
 
 def without(plan: Plan, out: set[str], why: str) -> Plan:

@@ -266,9 +266,9 @@ def _plan_start(
     before = case.extras if case.surges or not keep else (keep, *case.extras)
     needs = {draft.stops[server.ref] for server in before}
     needs |= _address_stops(draft, wanted, gateway_stop)
-    to_come = draft.files.get(case.model_name, set())
-    needs |= to_come
-    if keep and to_come and is_cut_off(case):
+    needs |= draft.files.get(case.model_name, set())
+    if keep and is_cut_off(case):
+        # Its stop may wait for files, or for whom a guard asks.
         serve_again(draft, case, keep, _startup(wanted, files))
     last_exit = observed.last_exit(case.name)
     reason = f"exited: {last_exit.reason}" if last_exit else "not running"

@@ -150,6 +150,16 @@ def test_stops_are_left_out_and_starts_are_not() -> None:
     assert {one.address for one in part.blocked} == {"instance.a", "instance.b"}
 
 
+def test_who_was_cut_off_serves_on_where_its_stop_is_left_out() -> None:
+    """By a run that was killed while it drained them."""
+    state = desired({"a": {}, "b": {}, "c": {}})
+    seen = observed(state, stray("a", routed=False), stray("b"), gateway=ObservedGateway())
+    part = leave_stops_out(plan(state, seen), "a guard holds it back")
+    done = [(one.address, type(one.effect).__name__) for one in part.steps if "." in one.address]
+    assert done == [("instance.a", "AwaitReady"), ("instance.c", "StartServer")]
+    assert {one.address for one in part.blocked} == {"instance.a", "instance.b"}
+
+
 def test_a_plan_falls_into_parts_that_do_not_need_each_other() -> None:
     state = desired({"a": {}, "b": {"replicas": 2}, "c": {}})
     whole = plan(state, observed(state, server(state, "c"), gateway=ObservedGateway()))
