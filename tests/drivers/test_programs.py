@@ -36,9 +36,9 @@ def test_the_environment_is_ours_or_the_one_that_is_given(monkeypatch: pytest.Mo
     assert ask(words, timeout=10, environment={"LR_TEST": "given"}).out == "given\n"
 
 
-def test_no_such_program() -> None:
+def test_no_such_program(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        ask(["/nonexistent"], timeout=10)
+        ask([str(tmp_path / "absent")], timeout=10)
 
 
 def test_silence_ends_all_that_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
