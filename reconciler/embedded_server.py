@@ -87,8 +87,10 @@ def serve(settings: Sequence[tuple[Option, object]]) -> int:
 
     try:
         server = xllamacpp.Server(configure(xllamacpp, settings))
-    except RuntimeError:
-        return 1  # its log has said why
+    except RuntimeError as error:
+        # Its log has said why, unless it could not even begin one.
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     # llama.cpp forgets a stop that comes before its loop runs, and would never end. What the loop
     # answers proves that it runs; without --metrics this is answered by others, and proves nothing.
     server.handle_metrics()
