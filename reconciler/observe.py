@@ -20,6 +20,7 @@ from reconciler.core.observed import (
     ObservedGateway,
     ObservedServer,
     ObservedState,
+    PortHolder,
 )
 from reconciler.core.prune import files_of, folder_of
 from reconciler.core.resolve import model_of, ports_of
@@ -80,7 +81,7 @@ def observe(
     running = frozenset() if anew else running_specs(servers)
     # Their drivers can be slow to answer, or broken: a stop must never hang on them.
     has_to_ask = cards_matter(desired, files, memory, running)
-    gateway = drivers.gateway.observe()
+    gateway, ports = _gateway_and_ports(desired, drivers, servers)
     wanted = desired.gateway.nginx if desired.gateway else "auto"
     nginx, nginx_reason = drivers.gateway.locate(wanted)
     engine = drivers.engines.find(desired.engine.kind, desired.engine.command)
@@ -90,7 +91,7 @@ def observe(
         gateway=gateway,
         nginx=nginx,
         nginx_reason=nginx_reason,
-        ports=drivers.ports.holders(ports_of(desired), _ours(servers, gateway)),
+        ports=ports,
         has_listen_address=not desired.gateway or drivers.ports.has_address(desired.gateway.host),
         files=files,
         engine=engine,
@@ -305,6 +306,18 @@ def _looked_into(
     if found.status is not FileStatus.PRESENT or found.identity in loaded:
         return found
     return files.inspect(model, pin, deep=True)
+
+
+def _gateway_and_ports(
+    desired: DesiredState, drivers: Drivers, servers: tuple[ObservedServer, ...]
+) -> tuple[ObservedGateway, Mapping[int, PortHolder]]:
+    gateway = drivers.gateway.observe()
+    ports = drivers.ports.holders(ports_of(desired), _ours(servers, gateway))
+    if gateway.master is None and any(one.owner is None for one in ports.values()):
+        # It may be our own nginx, begun by a run that was killed, and known by its title by now.
+        gateway = drivers.gateway.observe()
+        ports = drivers.ports.holders(ports_of(desired), _ours(servers, gateway))
+    return gateway, ports
 
 
 def _ours(servers: tuple[ObservedServer, ...], gateway: ObservedGateway) -> Mapping[int, str]:

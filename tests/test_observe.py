@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_drivers import FakeWorld
+from fake_drivers import FakeGateway, FakeWorld
 from fake_runtime import Behaviour
 from launches import make_launch
 
@@ -213,6 +213,21 @@ def test_orphans_are_ours_without_a_master(world: FakeWorld) -> None:
     world.gateway.running = ObservedGateway(None, (ProcessRef(51, 2),))
     observe(desired({}), world.drivers)
     assert world.ports.ours == {51: "gateway"}
+
+
+def test_a_gateway_that_has_just_begun_is_no_stranger(world: FakeWorld) -> None:
+    """A run killed as it started nginx: that bears its title a moment later than it listens."""
+
+    class Late(FakeGateway):
+        def observe(self) -> ObservedGateway:
+            before, self.running = self.running, ObservedGateway(master=ProcessRef(50, 1))
+            return before
+
+    world.ports.held[9000] = PortHolder(9000, 50, "nginx")
+    state = desired({}, gateway={"listen": "127.0.0.1:9000"})
+    seen = observe(state, replace(world.drivers, gateway=Late()))
+    assert seen.gateway.master == ProcessRef(50, 1)
+    assert seen.ports[9000].owner == "gateway"
 
 
 # ---- the rest
