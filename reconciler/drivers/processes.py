@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from reconciler.core.engine import (
@@ -326,10 +326,13 @@ class ServerProcesses:
 
     def log_tail(self, instance: InstanceName, lines: int, start: int = 0) -> str:
         """The last lines of its log, from byte `start` on, without secrets."""
-        return self._hidden(server_logs.tail(Path(self._site.log_file(instance)), lines, start))
+        said = server_logs.tail(Path(self._site.log_file(instance)), lines, start)
+        return self._hiding()(said)
 
-    def _hidden(self, text: str) -> str:
-        return hide(text, self._secrets(tuple(self._given))) if text else ""
+    def _hiding(self) -> Callable[[str], str]:
+        """What takes secrets out of texts: they are read once, when there is a first text."""
+        known = cache(partial(self._secrets, tuple(self._given)))
+        return lambda text: hide(text, known()) if text else ""
 
     def cpu_seconds(self, server: ProcessRef) -> float:
         """CPU time that all of its group has used so far: below a wrapper the engine works."""
@@ -348,4 +351,4 @@ class ServerProcesses:
         """How the last copy of each instance ended that neither lives nor was stopped by us."""
         taken = {(server.instance, server.slot) for server in live}
         booted = self._clock.now() - proc.uptime()
-        return server_logs.deaths(self._site, taken, booted, self._hidden)
+        return server_logs.deaths(self._site, taken, booted, self._hiding())
