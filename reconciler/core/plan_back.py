@@ -98,10 +98,14 @@ def is_cut_off(case: Case) -> bool:
     return bool(keep and keep.phase is Phase.READY and not keep.routed and not case.is_wedged)
 
 
-def serve_again(draft: Draft, case: Case, keep: ObservedServer, startup_s: float) -> None:
-    """Let it serve while something else is waited for; a stop of it, or of a copy, comes later."""
+def serve_again(draft: Draft, case: Case, keep: ObservedServer, startup_s: float) -> int:
+    """Let it serve while something else is waited for; a stop of it, or of a copy, comes later.
+
+    Returns the step's number.
+    """
     wait = AwaitReady(case.name, keep.ref, keep.address, startup_s, is_back=True)
     number = draft.step(f"instance.{case.name}", wait, "it served before", set())
     for server in (keep, *case.extras):
         if server.ref in draft.stops:
             draft.also_needs(draft.stops[server.ref], {number})
+    return number

@@ -230,11 +230,10 @@ def _plan_wait(
     change: Change,
 ) -> Change:
     serving = any(extra.phase is Phase.READY for extra in case.extras)
-    is_ready = keep.phase is Phase.READY
-    late, fallback = serving or back is not None, back if is_ready or not serving else None
+    late, fallback = serving or back is not None, None if serving else back
     effect = AwaitReady(case.name, keep.ref, keep.address, budget_s, late, fallback)
     reason = "still loading" if keep.phase is Phase.STARTING else "does not answer /health"
-    if is_ready:
+    if keep.phase is Phase.READY:
         reason = "ready, and not noted yet" if keep.routed else "not routed"
     number = draft.step(change.address, effect, reason, set())
     if tcp_port(keep.address) is None:
@@ -269,7 +268,7 @@ def _plan_start(
     needs |= draft.files.get(case.model_name, set())
     if keep and is_cut_off(case):
         # Its stop may wait for files, or for whom a guard asks.
-        serve_again(draft, case, keep, _startup(wanted, files))
+        needs.add(serve_again(draft, case, keep, _startup(wanted, files)))
     last_exit = observed.last_exit(case.name)
     reason = f"exited: {last_exit.reason}" if last_exit else "not running"
     details = differences.creation(wanted.model, wanted.spec, files.given)
